@@ -6,9 +6,9 @@ namespace pangea {
 [[noreturn]] void assert_failed(const char* text, const char* file, int line);
 }  // namespace pangea
 
-#define PANGEA_ASSERT(cond) \
-  do { \
-    if (!(cond)) [[unlikely]] \
+#define PANGEA_ASSERT(cond)                               \
+  do {                                                    \
+    if (!(cond)) [[unlikely]]                             \
       ::pangea::assert_failed(#cond, __FILE__, __LINE__); \
   } while (0)
 

@@ -10,17 +10,17 @@
 
 namespace pangea {
 // name, help. One row per category; the enum, the parser and `-d help` derive from it.
-#define PANGEA_LOG_CATEGORIES(X) \
-  X(in_asm, "guest code of each translated block") \
-  X(out_asm, "host code of each translated block") \
-  X(exec, "each block entered by the dispatcher") \
-  X(int, "interrupts and exceptions") \
-  X(mmu, "page walks, soft-TLB flushes, CR3 and INVLPG") \
-  X(coherence, "page requests, grants and invalidations") \
-  X(transport, "handshake, peers, dropped frames") \
-  X(device, "device register accesses that are unusual") \
+#define PANGEA_LOG_CATEGORIES(X)                                  \
+  X(in_asm, "guest code of each translated block")                \
+  X(out_asm, "host code of each translated block")                \
+  X(exec, "each block entered by the dispatcher")                 \
+  X(int, "interrupts and exceptions")                             \
+  X(mmu, "page walks, soft-TLB flushes, CR3 and INVLPG")          \
+  X(coherence, "page requests, grants and invalidations")         \
+  X(transport, "handshake, peers, dropped frames")                \
+  X(device, "device register accesses that are unusual")          \
   X(guest_errors, "accesses that no device claims, unknown MSRs") \
-  X(machine, "start-up, shutdown, placement") \
+  X(machine, "start-up, shutdown, placement")                     \
   X(cpu_reset, "INIT, SIPI, reset, triple fault")
 
 enum class Log : u32 {
@@ -43,8 +43,8 @@ Status log_to_file(const std::string& path);
 std::string log_help();
 }  // namespace pangea
 
-#define PANGEA_LOG(category, ...) \
-  do { \
-    if (::pangea::log_enabled(::pangea::Log::category##_)) [[unlikely]] \
+#define PANGEA_LOG(category, ...)                                                \
+  do {                                                                           \
+    if (::pangea::log_enabled(::pangea::Log::category##_)) [[unlikely]]          \
       ::pangea::log_write(::pangea::Log::category##_, fmt::format(__VA_ARGS__)); \
   } while (0)

@@ -33,12 +33,24 @@ class [[nodiscard]] Result {
   Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
   Result(Error error) : v_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
   explicit operator bool() const { return v_.index() == 0; }
-  T& operator*() & { PANGEA_ASSERT(*this); return std::get<0>(v_); }
-  const T& operator*() const& { PANGEA_ASSERT(*this); return std::get<0>(v_); }
-  T&& operator*() && { PANGEA_ASSERT(*this); return std::get<0>(std::move(v_)); }
+  T& operator*() & {
+    PANGEA_ASSERT(*this);
+    return std::get<0>(v_);
+  }
+  const T& operator*() const& {
+    PANGEA_ASSERT(*this);
+    return std::get<0>(v_);
+  }
+  T&& operator*() && {
+    PANGEA_ASSERT(*this);
+    return std::get<0>(std::move(v_));
+  }
   T* operator->() { return &**this; }
   const T* operator->() const { return &**this; }
-  const Error& error() const { PANGEA_ASSERT(!*this); return std::get<1>(v_); }
+  const Error& error() const {
+    PANGEA_ASSERT(!*this);
+    return std::get<1>(v_);
+  }
 
  private:
   std::variant<T, Error> v_;

@@ -11,9 +11,11 @@ namespace pangea::x86 {
 class LocalApicPort {
  public:
   virtual ~LocalApicPort() = default;
-  /// Highest-priority fixed interrupt above PPR, or -1. Does not change state. Includes ExtINT from the 8259 when LINT0 admits it.
+  /// Highest-priority fixed interrupt above PPR, or -1. Does not change state. Includes ExtINT from the 8259 when LINT0
+  /// admits it.
   virtual int pending_vector() = 0;
-  /// Accepts the interrupt that pending_vector() reports (IRR -> ISR, or INTA cycle to the 8259). Returns its vector, or -1.
+  /// Accepts the interrupt that pending_vector() reports (IRR -> ISR, or INTA cycle to the 8259). Returns its vector,
+  /// or -1.
   virtual int acknowledge() = 0;
   /// MSRs 0x1B (IA32_APIC_BASE), 0x6E0 (IA32_TSC_DEADLINE) and 0x800-0x8FF (x2APIC). False: #GP(0).
   virtual bool read_msr(u32 msr, u64& value) = 0;
