@@ -1,0 +1,31 @@
+// What the machine asks of a translator. jit/ implements it.
+#pragma once
+#include <string>
+
+#include "emu/x86/vcpu.h"
+
+namespace pangea::x86 {
+struct EngineStats {
+  u64 blocks = 0, translated_instructions = 0, emitted_bytes = 0, cache_flushes = 0, invalidated_blocks = 0;
+};
+
+class Engine : public CodeObserver {
+ public:
+  /// Runs `c` (a running agent, on its own thread) until exit_request is set or an instruction ends with something other than
+  /// Next/Jump. RIP and all state are exact on return. Returns:
+  ///   Next      exit requested (or single step done)
+  ///   Fault     state.exception is set: deliver it
+  ///   Wait      state.wait_page: acquire it, then call run_one()
+  ///   Halt, Pause, Shutdown   RIP is already advanced
+  virtual Outcome run(Vcpu& c) = 0;
+  /// As run(), for exactly one instruction (or one iteration of a REP), without looking at exit_request.
+  virtual Outcome run_one(Vcpu& c) = 0;
+  virtual EngineStats stats() const = 0;
+};
+
+struct EngineOptions {
+  bool one_insn_per_block = false;
+  bool count_instructions = true;
+  u64 code_cache_bytes = u64{64} << 20;
+};
+}  // namespace pangea::x86
