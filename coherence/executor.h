@@ -1,0 +1,64 @@
+// Carries out what the protocol decides, through an abstract host (the node process, or a simulation).
+// Pure: no threads, no clocks. The host guards an Executor with one mutex and may be called back only under it.
+#pragma once
+#include <memory>
+
+#include "coherence/checker.h"
+#include "coherence/protocol.h"
+
+namespace pangea::coherence {
+
+/// What a node must be able to do. Called with the host's coherence lock held; none of these may block or call the
+/// Executor again.
+class ProtocolHost {
+ public:
+  virtual ~ProtocolHost() = default;
+  /// Queue `msg` for `to`. `page`: kPageSize bytes to go as a raw frame, or null. Copy them before returning.
+  virtual void send(NodeId to, const Msg& msg, const u8* page) = 0;
+  /// Lower this node's right (see Surrender). True: already done, no derived copy exists. False: the host calls
+  /// Executor::surrendered() later.
+  virtual bool surrender(PageNumber page, Right keep, u32 token) = 0;
+  /// Write the frame: kPageSize bytes from `bytes`, or zeros when null. No agent of this node can see the frame.
+  virtual void fill(PageNumber page, const u8* bytes) = 0;
+  /// Make the right visible in the state array.
+  virtual void install(PageNumber page, Right right) = 0;
+  /// Agents waiting for the page look again.
+  virtual void wake(PageNumber page) = 0;
+  /// Give the frame back; it reads as zeros afterwards.
+  virtual void discard(PageNumber page) = 0;
+  /// The machine must stop.
+  virtual void fatal(const Error& error) = 0;
+  /// The page's kPageSize bytes, or null when the frame was never populated (reads as zeros).
+  virtual const u8* frame(PageNumber page) = 0;
+};
+
+class Executor {
+ public:
+  /// `checker` may be null (off); it must outlive the executor.
+  Executor(Config config, ProtocolHost& host, NodeChecker* checker = nullptr);
+
+  void local_request(u64 now_ns, PageNumber page, Access access, AgentId agent);
+  void dma_claim(u64 now_ns, PageNumber page, AgentId agent);
+  void retired(u64 now_ns, AgentId agent);
+  /// `page`: the raw frame of kPageSize bytes that came with the message, or null.
+  void message(u64 now_ns, NodeId from, const Msg& msg, const u8* page);
+  void surrendered(u64 now_ns, PageNumber page, u32 token);
+  void drop(u64 now_ns, PageNumber page);
+  void tick(u64 now_ns);
+  void peer_lost(u64 now_ns, NodeId node);
+
+  u64 next_deadline_ns() const { return protocol_.next_deadline_ns(); }
+  const Protocol& protocol() const { return protocol_; }
+
+ private:
+  void run(u64 now_ns, const Event& event, const u8* page);
+  void carry_out(const Action& action, const u8* page);
+  void carry_out_send(const Send& send);
+
+  Protocol protocol_;
+  ProtocolHost& host_;
+  NodeChecker* checker_;
+  Actions actions_;
+  std::vector<Surrendered> done_at_once_;  // hand-overs the host finished inside surrender()
+};
+}  // namespace pangea::coherence

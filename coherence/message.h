@@ -1,0 +1,68 @@
+// What nodes say to each other about pages. A message is a small header; page bytes travel beside it as a raw frame.
+//
+//   Request     requester -> home     I need this page (have: the version of the bytes in my frame)
+//   Fetch       home -> holder        Lower your right to `keep`, then send the requester its grant
+//   Invalidate  home -> holder        Lower your right to None, then acknowledge to the requester
+//   Grant       home|holder -> requester  Yours once every node in `nodes` has acknowledged
+//   Ack         holder -> requester   I no longer hold it
+//   Done        requester -> home     Installed; the next transaction of this page may start
+#pragma once
+#include <span>
+#include <string>
+
+#include "emu/base/result.h"
+#include "emu/mem/address.h"
+
+namespace pangea::coherence {
+
+inline constexpr unsigned kMaxNodes = 64;  // sharers are one 64-bit map
+
+/// What a node may do with a page: Invalid, Shared, Modified of DESIGN section 5.
+enum class Right : u8 { None, Read, Write };
+
+enum class MsgKind : u8 { Request = 1, Fetch, Invalidate, Grant, Ack, Done };
+
+/// What a request asks for, and what the transaction it starts does.
+enum class Want : u8 {
+  Read,   // Shared, with current bytes
+  Write,  // Modified, with current bytes
+  Claim,  // Modified; the requester overwrites the whole page, so no bytes travel
+};
+
+/// What a grant brings, or a fetch asks the holder to send.
+enum class Payload : u8 {
+  None,  // the requester's bytes are current
+  Page,  // the page's bytes follow in a raw frame of kPageSize bytes
+  Zero,  // the page is all zero; nothing follows
+};
+
+struct Msg {
+  MsgKind kind{};
+  Want want = Want::Read;
+  Payload payload = Payload::None;
+  PageNumber page;
+  u16 offset = 0;          // first byte concerned, within the page; this version speaks of whole pages: 0
+  u16 length = kPageSize;  // bytes concerned; this version: kPageSize
+  NodeId requester;        // whose transaction this belongs to
+  u32 serial = 0;          // the requester's number for its request; every message of the transaction repeats it
+  u64 version = 0;         // Request: of the requester's bytes. Otherwise: of the requester's copy once granted
+  u64 nodes = 0;           // Fetch, Grant: bit n set: node n will send the requester an Ack
+  u64 checksum = 0;        // Grant, Done: of the bytes, when the checker is on; else 0
+  bool operator==(const Msg&) const = default;
+};
+
+/// Upper bound of an encoded header, bytes. A longer one is malformed.
+inline constexpr usize kMaxEncodedMsg = 96;
+
+/// Writes `msg` into `out` (protobuf wire format, coherence.proto). Returns the number of bytes used.
+/// `out` must hold kMaxEncodedMsg bytes (asserted).
+usize encode(const Msg& msg, std::span<u8> out);
+
+/// Reads a header from a peer. Checks every field that can be checked without state: enums, node ids below `nodes`,
+/// page below `pages_end`, whole-page range, `nodes` map within the machine. Error: which field was wrong.
+Result<Msg> decode(std::span<const u8> bytes, unsigned nodes, PageNumber pages_end);
+
+/// One line for logs and traces: "Grant page 0x1a want W req 2#17 v9 acks {0,3} +page".
+std::string to_string(const Msg& msg);
+const char* to_string(Right right);
+}  // namespace pangea::coherence

@@ -1,0 +1,51 @@
+// The page-coherence protocol of one node: a pure function from (state, time, event) to (state, actions).
+// No sockets, threads, clocks. Not thread-safe: the caller serialises steps (they are short). See protocol.cc for why.
+#pragma once
+#include <memory>
+
+#include "coherence/events.h"
+#include "coherence/home_map.h"
+#include "coherence/stats.h"
+
+namespace pangea::coherence {
+
+struct Config {
+  NodeId self;
+  unsigned nodes = 1;  // 1..kMaxNodes
+  HomeMap homes;
+  unsigned max_agents = 32;      // agents of this node, 1..kMaxAgents
+  unsigned max_requests = 64;    // pages one node may be waiting for; the same on every node: homes enforce it on peers
+  u64 min_hold_ns = 0;           // a page is kept at least this long after it was installed
+  u64 max_hold_ns = 20'000'000;  // and at most this long for agents that do not report Retired
+  u64 request_timeout_ns = 60'000'000'000;  // a request unanswered for so long is fatal; 0: never
+};
+
+class Protocol {
+ public:
+  explicit Protocol(Config config);
+  ~Protocol();
+  Protocol(Protocol&&) noexcept;
+
+  /// One step. `now_ns` is monotonic time, never less than in the step before. Actions are appended to `out`.
+  void step(u64 now_ns, const Event& event, Actions& out);
+
+  /// When the next Tick is due, in the time of step(); ~0 when none is needed. A Tick may come earlier or later.
+  u64 next_deadline_ns() const;
+
+  /// This node's right once all actions so far are carried out (during a hand-over: the lower one).
+  Right right(PageNumber page) const;
+  /// Version of the bytes in this node's frame; 0: all zero.
+  u64 version(PageNumber page) const;
+  /// True when this node waits for nothing and owes nothing: no request, hand-over or transaction is pending.
+  bool idle() const;
+  /// True after Fatal.
+  bool dead() const;
+  const Stats& stats() const;
+  /// Bytes of memory held for page tables (excludes the fixed tables of pending work).
+  usize table_bytes() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+}  // namespace pangea::coherence
