@@ -76,7 +76,6 @@ class AddressSpace {
   struct Range {
     u64 base = 0, bytes = 0, offset = 0;
     Device* device = nullptr;
-    u64 serial = 0;  // later mappings win
     bool contains(u64 a) const { return a - base < bytes; }
     bool contains(u64 a, unsigned size) const { return a - base < bytes && bytes - (a - base) >= size; }
   };
@@ -91,10 +90,9 @@ class AddressSpace {
   usize take_deferred(Deferred& out);
 
   std::mutex mutex_;
-  std::vector<Range> pio_;          // in mapping order; at most kMaxRanges
+  std::vector<Range> pio_;          // in mapping order, later ones win; at most kMaxRanges
   std::vector<Range> mmio_;         // in mapping order; at most kMaxRanges
   std::vector<u16> port_to_range_;  // 64 Ki entries: index into pio_ plus one, 0 for unclaimed
-  u64 next_serial_ = 1;
   Deferred deferred_{};
   usize deferred_count_ = 0;
   AddressSpaceStats stats_;

@@ -34,24 +34,23 @@ class LockedCharSink final : public CharSink {
  public:
   LockedCharSink(std::mutex& board, CharSink& inner) : board_(board), inner_(inner) {}
   usize room() override {
-    return locked([&] { return inner_.room(); });
+    const std::lock_guard lock(board_);
+    return inner_.room();
   }
-  void receive(std::span<const u8> b) override {
-    locked([&] { inner_.receive(b); });
+  void receive(std::span<const u8> bytes) override {
+    const std::lock_guard lock(board_);
+    inner_.receive(bytes);
   }
   void receive_break() override {
-    locked([&] { inner_.receive_break(); });
+    const std::lock_guard lock(board_);
+    inner_.receive_break();
   }
   void writable() override {
-    locked([&] { inner_.writable(); });
+    const std::lock_guard lock(board_);
+    inner_.writable();
   }
 
  private:
-  template <class F>
-  auto locked(F&& f) {
-    const std::lock_guard lock(board_);
-    return f();
-  }
   std::mutex& board_;
   CharSink& inner_;
 };

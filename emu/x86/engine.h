@@ -11,8 +11,8 @@ struct EngineStats {
 
 class Engine : public CodeObserver {
  public:
-  /// Runs `c` (a running agent, on its own thread) until exit_request is set or an instruction ends with something other than
-  /// Next/Jump. RIP and all state are exact on return. Returns:
+  /// Runs `c` (a running agent, on its own thread) until exit_request is set or an instruction ends with something
+  /// other than Next/Jump. RIP and all state are exact on return. Returns:
   ///   Next      exit requested (or single step done)
   ///   Fault     state.exception is set: deliver it
   ///   Wait      state.wait_page: acquire it, then call run_one()

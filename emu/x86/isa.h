@@ -15,18 +15,18 @@ enum class IsaClass : u8 {
 /// Where an operand's register number, address or value comes from.
 enum class Where : u8 {
   None,
-  Rm,        // ModRM.rm: a register if mod == 3, else memory
-  Reg,       // ModRM.reg (+REX.R)
-  Vvvv,      // VEX.vvvv
-  OpcodeReg, // low three opcode bits (+REX.B)
-  Implicit,  // fixed register: `fixed` holds its number
-  Imm,       // Insn::imm
-  Imm2,      // Insn::imm2 (ENTER's second)
-  Rel,       // Insn::imm is a displacement from the next instruction
-  Moffs,     // Insn::disp is an absolute address (A0-A3)
-  FarPtr,    // Insn::imm offset, Insn::imm2 selector
-  StringSrc, // seg:[rSI]
-  StringDst, // ES:[rDI]
+  Rm,         // ModRM.rm: a register if mod == 3, else memory
+  Reg,        // ModRM.reg (+REX.R)
+  Vvvv,       // VEX.vvvv
+  OpcodeReg,  // low three opcode bits (+REX.B)
+  Implicit,   // fixed register: `fixed` holds its number
+  Imm,        // Insn::imm
+  Imm2,       // Insn::imm2 (ENTER's second)
+  Rel,        // Insn::imm is a displacement from the next instruction
+  Moffs,      // Insn::disp is an absolute address (A0-A3)
+  FarPtr,     // Insn::imm offset, Insn::imm2 selector
+  StringSrc,  // seg:[rSI]
+  StringDst,  // ES:[rDI]
 };
 enum class RegClass : u8 { None, Gpr, Xmm, Mmx, X87, Segment, Control, Debug };
 /// Operand width. The resolved width in bytes is Insn::op_bytes[i].
@@ -45,7 +45,8 @@ enum class Width : u8 {
   X,    // 16 or 32 by VEX.L
   T,    // 10 (x87 extended)
   Far,  // 4, 6 or 10 (m16:16, m16:32, m16:64)
-  Any,  // memory of a size that the row's `mem_bytes` gives (FXSAVE 512, FLDENV 14/28, ...), 0: none accessed (LEA, INVLPG)
+  Any,  // memory of a size that the row's `mem_bytes` gives (FXSAVE 512, FLDENV 14/28, ...), 0: none accessed (LEA,
+        // INVLPG)
 };
 
 struct Operand {
@@ -67,43 +68,46 @@ enum class Pp : u8 { Any, None, P66, PF3, PF2 };
 enum class ModRm : u8 { None, Any, Mem, Reg };
 
 // Row attributes, or-ed.
-inline constexpr u32 kNo64 = 1u << 0;        // #UD in 64-bit mode
-inline constexpr u32 kOnly64 = 1u << 1;      // exists in 64-bit mode only
-inline constexpr u32 kDef64 = 1u << 2;       // operand size defaults to 64 in 64-bit mode (push, pop, near branches)
-inline constexpr u32 kLockable = 1u << 3;    // LOCK allowed with a memory destination
-inline constexpr u32 kEndsBlock = 1u << 4;   // the block ends after it (branches; anything that may change mode or mappings)
-inline constexpr u32 kCpl0 = 1u << 5;        // #GP(0) unless CPL 0 (the exec function still checks)
-inline constexpr u32 kSse = 1u << 6;         // needs CR0.EM=0, TS=0, CR4.OSFXSR=1
-inline constexpr u32 kX87 = 1u << 7;         // needs CR0.EM=0, TS=0; may raise a pending #MF
-inline constexpr u32 kMmx = 1u << 8;         // as kX87, touches the x87 register file as MMX
-inline constexpr u32 kVex = 1u << 9;         // VEX-encoded: needs CR4.OSXSAVE and XCR0
-inline constexpr u32 kUsesFpu = 1u << 10;    // Exec form that reads or writes x87/vector state in VcpuState::fpu
-inline constexpr u32 kRexW0 = 1u << 11;      // row matches only REX.W/VEX.W = 0
-inline constexpr u32 kRexW1 = 1u << 12;      // row matches only REX.W/VEX.W = 1
-inline constexpr u32 kMaybeFlags = 1u << 13; // flags_written only under a condition (shift by a zero count): they are also an input
-inline constexpr u32 kAligned = 1u << 14;    // memory operand must be aligned to its width (legacy SSE): #GP(0)
-inline constexpr u32 kNoModeUd = 1u << 15;   // #UD in real and virtual-8086 mode
-inline constexpr u32 kRep = 1u << 16;        // string form: REP/REPNE have meaning
-inline constexpr u32 kCanDivide = 1u << 17;  // may raise #DE natively
-inline constexpr u32 kCanFpFault = 1u << 18; // may raise #XM or #MF natively
-inline constexpr u32 kAddr = 1u << 19;       // memory operand's address is used, no memory is accessed (LEA, INVLPG, NOP Ev, PREFETCH)
+inline constexpr u32 kNo64 = 1u << 0;      // #UD in 64-bit mode
+inline constexpr u32 kOnly64 = 1u << 1;    // exists in 64-bit mode only
+inline constexpr u32 kDef64 = 1u << 2;     // operand size defaults to 64 in 64-bit mode (push, pop, near branches)
+inline constexpr u32 kLockable = 1u << 3;  // LOCK allowed with a memory destination
+inline constexpr u32 kEndsBlock =
+    1u << 4;                           // the block ends after it (branches; anything that may change mode or mappings)
+inline constexpr u32 kCpl0 = 1u << 5;  // #GP(0) unless CPL 0 (the exec function still checks)
+inline constexpr u32 kSse = 1u << 6;   // needs CR0.EM=0, TS=0, CR4.OSFXSR=1
+inline constexpr u32 kX87 = 1u << 7;   // needs CR0.EM=0, TS=0; may raise a pending #MF
+inline constexpr u32 kMmx = 1u << 8;   // as kX87, touches the x87 register file as MMX
+inline constexpr u32 kVex = 1u << 9;   // VEX-encoded: needs CR4.OSXSAVE and XCR0
+inline constexpr u32 kUsesFpu = 1u << 10;  // Exec form that reads or writes x87/vector state in VcpuState::fpu
+inline constexpr u32 kRexW0 = 1u << 11;    // row matches only REX.W/VEX.W = 0
+inline constexpr u32 kRexW1 = 1u << 12;    // row matches only REX.W/VEX.W = 1
+inline constexpr u32 kMaybeFlags =
+    1u << 13;  // flags_written only under a condition (shift by a zero count): they are also an input
+inline constexpr u32 kAligned = 1u << 14;     // memory operand must be aligned to its width (legacy SSE): #GP(0)
+inline constexpr u32 kNoModeUd = 1u << 15;    // #UD in real and virtual-8086 mode
+inline constexpr u32 kRep = 1u << 16;         // string form: REP/REPNE have meaning
+inline constexpr u32 kCanDivide = 1u << 17;   // may raise #DE natively
+inline constexpr u32 kCanFpFault = 1u << 18;  // may raise #XM or #MF natively
+inline constexpr u32 kAddr =
+    1u << 19;  // memory operand's address is used, no memory is accessed (LEA, INVLPG, NOP Ev, PREFETCH)
 inline constexpr u32 kVexL0 = 1u << 20, kVexL1 = 1u << 21;
 
 struct IsaRow {
   const char* name;  // mnemonic, lower case, Intel spelling
   Map map;
-  u8 opcode;         // for OpcodeReg forms: the opcode with the low three bits clear
+  u8 opcode;  // for OpcodeReg forms: the opcode with the low three bits clear
   Pp pp;
   ModRm modrm;
-  i8 reg;            // required ModRM.reg (/0../7), or -1
-  i8 rm;             // required ModRM.rm with mod == 3 (0F 01 C8 ...), or -1
+  i8 reg;  // required ModRM.reg (/0../7), or -1
+  i8 rm;   // required ModRM.rm with mod == 3 (0F 01 C8 ...), or -1
   IsaClass cls;
-  u16 id;            // ExecId for Exec, EmitId for Control, 0 for Copy
-  u16 feature;       // CPUID bit (enum Feature in cpuid.h), 0: always there
+  u16 id;       // ExecId for Exec, EmitId for Control, 0 for Copy
+  u16 feature;  // CPUID bit (enum Feature in cpuid.h), 0: always there
   u16 flags_read;
-  u16 flags_written; // includes the undefined ones
+  u16 flags_written;  // includes the undefined ones
   u16 flags_undefined;
-  u16 mem_bytes;     // for Width::Any
+  u16 mem_bytes;  // for Width::Any
   u32 attr;
   Operand op[4];
 };

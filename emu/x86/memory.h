@@ -1,8 +1,8 @@
 // Guest memory as C++ instruction functions use it: segmented or linear, split at page ends, MMIO included.
 //
-// Every function returns Outcome::Next on success, Fault (state.exception set) or Wait (state.wait_page set). A multi-part
-// access checks both pages before it moves the first byte. Reading MMIO has side effects, so an instruction reads MMIO only
-// after all its other checks have passed.
+// Every function returns Outcome::Next on success, Fault (state.exception set) or Wait (state.wait_page set). A
+// multi-part access checks both pages before it moves the first byte. Reading MMIO has side effects, so an instruction
+// reads MMIO only after all its other checks have passed.
 #pragma once
 #include "emu/x86/vcpu.h"
 
@@ -40,7 +40,7 @@ struct BounceAccess {
   unsigned size = 0;
   Intent intent = Intent::Read;
   bool read_modify_write = false;
-  bool direct = false;    // pointer is RAM itself; nothing to commit
+  bool direct = false;  // pointer is RAM itself; nothing to commit
 };
 /// Prepares an access of `size` (1..512) bytes at seg:offset: checks everything, reads if the operation reads. LOCK and
 /// page-crossing included. MMIO is read once per instruction even if the instruction has to start again.

@@ -1,14 +1,15 @@
 // Soft TLB: where generated code looks first, and the one place where paging, coherence and self-modifying code meet.
 //
-// A tag exists only while the access it permits is permitted: by the page tables (as of the walk), by this node's right to
-// the page (emu/mem/page_table.h), and by the absence of translated code (no write tag). So one compare checks everything.
+// A tag exists only while the access it permits is permitted: by the page tables (as of the walk), by this node's right
+// to the page (emu/mem/page_table.h), and by the absence of translated code (no write tag). So one compare checks
+// everything.
 //
 //   entry = slot.entries[user][(gva >> 12) & (kTlbEntries - 1)]
 //   hit   = gva - entry.tag_read (unsigned) <= 4096 - size       -- wrong page and page crossing at once
 //   host  = entry.host + (gva - entry.tag)
 //
-// A *slot* is one address space's TLB: kTlbSlots of them per vCPU, chosen by CR3's PCID. The vCPU state is mapped in front
-// of each slot (same memory), so generated code addresses both off one GS base.
+// A *slot* is one address space's TLB: kTlbSlots of them per vCPU, chosen by CR3's PCID. The vCPU state is mapped in
+// front of each slot (same memory), so generated code addresses both off one GS base.
 #pragma once
 #include <memory>
 #include <vector>
@@ -26,18 +27,18 @@ inline constexpr unsigned kTlbSlots = 8;
 inline constexpr u64 kNoTag = 0x8000'0000'0000'0000ULL;
 
 struct TlbEntry {
-  u64 tag_read = kNoTag;   // GVA of the page, or kNoTag
+  u64 tag_read = kNoTag;  // GVA of the page, or kNoTag
   u64 tag_write = kNoTag;
-  u64 host = 0;            // host address of the page
-  u32 page = 0;            // guest page number (RAM pages fit: 16 TiB)
-  u32 flags = 0;           // kTlbGlobal
+  u64 host = 0;   // host address of the page
+  u32 page = 0;   // guest page number (RAM pages fit: 16 TiB)
+  u32 flags = 0;  // kTlbGlobal
 };
 static_assert(sizeof(TlbEntry) == 32);
 inline constexpr u32 kTlbGlobal = 1;
 
 struct JumpCacheEntry {
   u64 rip = ~u64{0};
-  u64 host = 0;            // entry point of the block
+  u64 host = 0;  // entry point of the block
 };
 inline constexpr unsigned kJumpBits = 10;
 inline constexpr u32 kJumpEntries = 1u << kJumpBits;
@@ -48,7 +49,8 @@ constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip) & (kJumpEntries
 struct SlotView {
   alignas(4096) u8 state[2 * kPageSize];  // VcpuState: the same memory in every slot
   TlbEntry entries[2][kTlbEntries];       // [0] supervisor, [1] user
-  JumpCacheEntry jumps[2][kJumpEntries];  // indirect branch targets; [1] user: a user jump must never find a kernel block
+  JumpCacheEntry jumps[2]
+                      [kJumpEntries];  // indirect branch targets; [1] user: a user jump must never find a kernel block
 };
 
 class Tlb {
@@ -64,8 +66,8 @@ class Tlb {
   SlotView* current() { return current_; }
   /// Selects the slot of `pcid` (0 without PCID); a slot that belonged to another PCID is flushed first.
   void select(u16 pcid);
-  /// Installs a translation in the current slot. `host`: the frame. The caller has called Agent::note_may_hold(page) and
-  /// then seen in PageTable that the accesses are permitted.
+  /// Installs a translation in the current slot. `host`: the frame. The caller has called Agent::note_may_hold(page)
+  /// and then seen in PageTable that the accesses are permitted.
   void install(bool user, u64 gva, PageNumber page, u8* host, bool read, bool write, bool global);
   /// Entry lookup for C++: host address of [gva, gva+size) or null.
   u8* lookup(bool user, u64 gva, unsigned size, Access access) {
@@ -80,12 +82,13 @@ class Tlb {
   /// Flushes the slot of a PCID, if there is one.
   void flush_pcid(u16 pcid, bool keep_global);
   void flush_all();
-  /// Drops every entry that maps `page` (keep None) or its write tags (keep Read), in all slots. Cost: O(entries of page).
+  /// Drops every entry that maps `page` (keep None) or its write tags (keep Read), in all slots. Cost: O(entries of
+  /// page).
   void drop_page(PageNumber page, Right keep);
   /// Enters a block into the current slot's jump cache.
   void install_jump(bool user, u64 rip, u64 host);
-  /// Empties the jump caches of all slots (a block died, or the mode that blocks were made for changed). flush_gva and the
-  /// slot flushes drop jumps too: a jump cache entry is also a code translation.
+  /// Empties the jump caches of all slots (a block died, or the mode that blocks were made for changed). flush_gva and
+  /// the slot flushes drop jumps too: a jump cache entry is also a code translation.
   void flush_jumps();
   u64 flush_count() const { return flushes_; }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "emu/base/ports.h"
 #include "emu/mem/page_gate.h"
 #include "emu/x86/cpuid.h"
 #include "emu/x86/ports.h"
@@ -58,12 +59,13 @@ class Vcpu final : public Agent, public VcpuSignals {
   std::function<void()> waker_;
 };
 
-/// Recomputes state.mode and state.seg_base; call after any change of CR0, CR4, XCR0, EFER, RFLAGS.{TF,AC,VM}, CPL, a segment or DR7.
+/// Recomputes state.mode and state.seg_base; call after any change of CR0, CR4, XCR0, EFER, RFLAGS.{TF,AC,VM}, CPL, a
+/// segment or DR7.
 void update_mode(VcpuState& s);
 
 // --- Raising (fill state.exception, return Outcome::Fault) ---
-Outcome raise(Vcpu& c, Vector v);                 // no error code
-Outcome raise(Vcpu& c, Vector v, u32 error);      // with error code
+Outcome raise(Vcpu& c, Vector v);             // no error code
+Outcome raise(Vcpu& c, Vector v, u32 error);  // with error code
 Outcome raise_gp(Vcpu& c, u32 error = 0);
 Outcome raise_ud(Vcpu& c);
 
@@ -79,14 +81,15 @@ Outcome deliver_nmi(Vcpu& c);
 enum class Intent : u8 { Read, Write, Fetch };
 /// Where a linear address leads, for an access that lies within one page.
 struct Target {
-  u8* host = nullptr;   // RAM: host address of the first byte; valid until the next safepoint
-  Gpa gpa;              // always
-  bool mmio = false;    // not RAM: use IoPort::mmio_*
-  bool code = false;    // Intent::Write, RAM that holds translated code: the blocks were dropped; no write tag was installed
+  u8* host = nullptr;  // RAM: host address of the first byte; valid until the next safepoint
+  Gpa gpa;             // always
+  bool mmio = false;   // not RAM: use IoPort::mmio_*
+  bool code =
+      false;  // Intent::Write, RAM that holds translated code: the blocks were dropped; no write tag was installed
 };
-/// Translates `gva` for `intent` with the current (or, if `implicit_supervisor`, supervisor) privilege: TLB hit, else page
-/// walk (sets A/D), rights check, TLB install. Next: `out` is valid. Fault: #PF or #GP/#SS(non-canonical) in state.exception.
-/// Wait: state.wait_page. `size` <= bytes left in the page.
+/// Translates `gva` for `intent` with the current (or, if `implicit_supervisor`, supervisor) privilege: TLB hit, else
+/// page walk (sets A/D), rights check, TLB install. Next: `out` is valid. Fault: #PF or #GP/#SS(non-canonical) in
+/// state.exception. Wait: state.wait_page. `size` <= bytes left in the page.
 Outcome translate(Vcpu& c, u64 gva, Intent intent, bool implicit_supervisor, Target& out);
 /// The fill behind generated code's miss: as translate for `user`, data access of `size` bytes that may cross a page.
 /// Next: the TLB now holds the page for the access: look again. Careful: MMIO, page crossing or a page with code.

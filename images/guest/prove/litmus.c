@@ -22,6 +22,8 @@ typedef struct {
   void (*step)(int role, volatile uint32_t* x, volatile uint32_t* y, uint32_t* first, uint32_t* second);
   void (*judge)(Prove* p, const uint32_t* a, const uint32_t* b, long* weak);
   long batches, weak;
+  unsigned workers;
+  _Alignas(64) atomic_uint arrived;
 } Litmus;
 
 static uint32_t load(volatile uint32_t* address) {
@@ -38,12 +40,21 @@ static void delay(unsigned rounds) {
   for (volatile unsigned i = 0; i < rounds; ++i) continue;
 }
 
+// The barrier wakes sleepers tens of microseconds apart, longer than a batch takes. A short, bounded spin after it
+// lines the workers up, then each waits a little longer by a delay of its own.
+static void start_together(Litmus* t, long batch, int role) {
+  pthread_barrier_wait(&t->barrier);
+  atomic_fetch_add(&t->arrived, 1);
+  unsigned all = t->workers * (unsigned)(batch + 1);
+  for (int spins = 0; spins < 2000 && atomic_load(&t->arrived) < all; ++spins) __asm__ volatile("pause");
+  delay((unsigned)(prove_mix((uint64_t)batch * 7 + (uint64_t)role) % 100));
+}
+
 static void litmus_worker(Prove* p, int role, void* shared) {
   Litmus* t = shared;
   uint32_t first[kCells] = {0}, second[kCells] = {0};
   for (long batch = 0; batch < t->batches; ++batch) {
-    pthread_barrier_wait(&t->barrier);
-    delay((unsigned)(prove_mix((uint64_t)batch * 7 + (uint64_t)role) % 200));
+    start_together(t, batch, role);
     for (int c = 0; c < kCells; ++c) {
       t->step(role, &t->x[c * kStride], &t->y[c * kStride], &first[c], &second[c]);
     }
@@ -67,8 +78,7 @@ static void iriw_worker(Prove* p, int role, void* shared) {
     return;
   }
   for (long batch = 0; batch < t->batches; ++batch) {
-    pthread_barrier_wait(&t->barrier);
-    delay((unsigned)(prove_mix((uint64_t)batch * 7 + (uint64_t)role) % 200));
+    start_together(t, batch, role);
     for (int c = 0; c < kCells; ++c) store(role == 2 ? &t->x[c * kStride] : &t->y[c * kStride], 1);
     pthread_barrier_wait(&t->barrier);
   }
@@ -79,6 +89,8 @@ static bool run(Prove* p, Litmus* t, int workers) {
   memset((void*)t->y, 0, sizeof t->y);
   t->batches = kBatches * p->scale;
   t->weak = 0;
+  t->workers = (unsigned)workers;
+  atomic_store(&t->arrived, 0);
   pthread_barrier_init(&t->barrier, NULL, (unsigned)workers);
   bool ok = true;
   if (workers == 2) {

@@ -6,8 +6,8 @@
 // all passed, 1 when any failed, 2 for a usage error.
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/futex.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>

@@ -127,7 +127,7 @@ static void write_code(uint8_t* page, uint32_t value) {
 
 static void code_worker(Prove* p, int index, void* shared) {
   Code* s = shared;
-  uint32_t (*function)(void) = (uint32_t (*)(void))(uintptr_t)s->page;
+  uint32_t (*function)(void) = (uint32_t(*)(void))(uintptr_t)s->page;
   for (long r = 0; r < s->rounds; ++r) {
     uint32_t want = (uint32_t)prove_mix((uint64_t)r);
     if (r % p->cpu_count == index) write_code(s->page, want);

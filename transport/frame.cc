@@ -1,0 +1,77 @@
+#include "transport/frame.h"
+
+#include "transport/envelope.pb.h"
+
+namespace pangea::transport {
+
+std::string_view drop_text(Drop d) {
+  constexpr std::string_view kTexts[kDrops] = {
+#define X(name, text) text,
+      PANGEA_FRAME_DROPS(X)
+#undef X
+  };
+  return kTexts[static_cast<usize>(d)];
+}
+
+FrameWriter::FrameWriter(u64 machine, NodeId sender, Channel channel) : envelope_(std::make_unique<wire::Envelope>()) {
+  envelope_->set_machine(machine);
+  envelope_->set_sender(sender.v);
+  envelope_->set_channel(static_cast<u32>(channel));
+}
+FrameWriter::~FrameWriter() = default;
+FrameWriter::FrameWriter(FrameWriter&&) noexcept = default;
+
+usize FrameWriter::prepare(u64 guest_time, Bytes header, usize payload_bytes) {
+  envelope_->set_sequence(++sequence_);
+  envelope_->set_guest_time(guest_time);
+  envelope_->set_header(header.data(), header.size());
+  envelope_->set_payload_bytes(static_cast<u32>(payload_bytes));
+  envelope_->set_probe(false);
+  return envelope_->ByteSizeLong();
+}
+
+usize FrameWriter::prepare_probe() {
+  prepare(0, {}, 0);
+  envelope_->set_probe(true);
+  return envelope_->ByteSizeLong();
+}
+
+void FrameWriter::write(std::span<u8> out) {
+  PANGEA_ASSERT(static_cast<usize>(envelope_->GetCachedSize()) == out.size());
+  envelope_->SerializeWithCachedSizesToArray(out.data());
+}
+
+FrameReader::FrameReader(u64 machine, NodeId self, Channel channel, usize nodes)
+    : envelope_(std::make_unique<wire::Envelope>()), machine_(machine), self_(self), channel_(channel), last_(nodes) {}
+FrameReader::~FrameReader() = default;
+
+Verdict FrameReader::read(Bytes envelope, Bytes payload, usize parts, Frame& out) {
+  if (envelope.size() > kEnvelopeMax || payload.size() > payload_max(channel_)) return {.drop = Drop::Oversized};
+  if (!envelope_->ParseFromArray(envelope.data(), static_cast<int>(envelope.size()))) return {.drop = Drop::Malformed};
+  const Verdict v = check(payload, parts);
+  if (v.drop) return v;
+  u64& last = last_[envelope_->sender()];
+  out.from = NodeId{static_cast<u16>(envelope_->sender())};
+  if (envelope_->sequence() <= last) return {.drop = Drop::Replayed};
+  if (envelope_->sequence() != last + 1) return {.missing = envelope_->sequence() - last - 1};
+  last = envelope_->sequence();
+  out.guest_time = envelope_->guest_time();
+  out.probe = envelope_->probe();
+  const std::string& h = envelope_->header();
+  out.header = {reinterpret_cast<const u8*>(h.data()), h.size()};
+  out.payload = payload;
+  return {};
+}
+
+Verdict FrameReader::check(Bytes payload, usize parts) const {
+  const wire::Envelope& e = *envelope_;
+  if (e.machine() != machine_) return {.drop = Drop::WrongMachine};
+  if (e.sender() >= last_.size() || e.sender() == self_.v) return {.drop = Drop::UnknownSender};
+  if (e.channel() != static_cast<u32>(channel_)) return {.drop = Drop::WrongChannel};
+  if (e.header().size() > kHeaderMax) return {.drop = Drop::Oversized};
+  const usize expected_parts = e.payload_bytes() ? 2 : 1;
+  if (parts != expected_parts || e.payload_bytes() != payload.size()) return {.drop = Drop::Malformed};
+  if (e.probe() && (!e.header().empty() || e.payload_bytes())) return {.drop = Drop::Malformed};
+  return {};
+}
+}  // namespace pangea::transport
