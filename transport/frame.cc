@@ -1,5 +1,6 @@
 #include "transport/frame.h"
 
+#include "emu/base/assert.h"
 #include "transport/envelope.pb.h"
 
 namespace pangea::transport {

@@ -1,8 +1,8 @@
 // Frames: how a channel's messages look on the wire, and which of them a receiver believes.
 //
-// Pure: no sockets, threads or clocks, so the ZeroMQ endpoint, the simulated one and the fuzzer run the same code. A frame
-// is an Envelope (envelope.proto) and, if payload_bytes is not 0, one raw part of exactly that size. A frame that is not
-// believed is counted by kind and dropped; it never changes what the reader expects next.
+// Pure: no sockets, threads or clocks, so the ZeroMQ endpoint, the simulated one and the fuzzer run the same code. A
+// frame is an Envelope (envelope.proto) and, if payload_bytes is not 0, one raw part of exactly that size. A frame that
+// is not believed is counted by kind and dropped; it never changes what the reader expects next.
 #pragma once
 #include <array>
 #include <memory>
@@ -17,13 +17,13 @@ class Envelope;
 }
 
 // name, text. One row per reason to drop a frame.
-#define PANGEA_FRAME_DROPS(X) \
-  X(Malformed, "malformed") \
-  X(Oversized, "oversized") \
-  X(WrongMachine, "from another machine") \
+#define PANGEA_FRAME_DROPS(X)                \
+  X(Malformed, "malformed")                  \
+  X(Oversized, "oversized")                  \
+  X(WrongMachine, "from another machine")    \
   X(UnknownSender, "from an unknown sender") \
-  X(WrongChannel, "on the wrong channel") \
-  X(Replayed, "replayed") \
+  X(WrongChannel, "on the wrong channel")    \
+  X(Replayed, "replayed")                    \
   X(Late, "from a peer already declared lost")
 
 enum class Drop : u8 {

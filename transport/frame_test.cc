@@ -64,8 +64,8 @@ TEST(Frame, EachKindOfBadFrameHasItsCount) {
   EXPECT_EQ(drop(kMachine, 0, coh, 0, {}, 1), Drop::UnknownSender);  // ourselves
   EXPECT_EQ(drop(kMachine, 1, Channel::Io, 0, {}, 1), Drop::WrongChannel);
   EXPECT_EQ(drop(kMachine, 1, coh, big.size(), big, 2), Drop::Oversized);
-  EXPECT_EQ(drop(kMachine, 1, coh, 16, page, 2), Drop::Malformed);         // says 16, brings 4096
-  EXPECT_EQ(drop(kMachine, 1, coh, 0, {}, 2), Drop::Malformed);            // a second part nobody announced
+  EXPECT_EQ(drop(kMachine, 1, coh, 16, page, 2), Drop::Malformed);  // says 16, brings 4096
+  EXPECT_EQ(drop(kMachine, 1, coh, 0, {}, 2), Drop::Malformed);     // a second part nobody announced
   EXPECT_EQ(drop(kMachine, 1, coh, page.size(), page, 3), Drop::Malformed);
   EXPECT_EQ(p.r.read(huge, {}, 1, p.f).drop, Drop::Oversized);
   EXPECT_EQ(p.r.read({}, {}, 1, p.f).drop, Drop::WrongMachine);  // an empty message is a valid, empty protobuf
