@@ -95,15 +95,17 @@ struct PendingException {
   u64 dr6 = 0;            // bits to set, for #DB
   bool trap = false;      // saved RIP is that of the next instruction (already in state.rip)
   bool software = false;  // INT n, INT3, INTO: DPL checks apply; saved RIP is that of the next instruction
+  u8 advance = 0;         // saved RIP = state.rip + advance: INT n and its kind leave state.rip at the instruction (a
+                          // fault in delivering them is a fault of theirs) and put their length here
 };
 
 /// What part of the state a translated block depends on. Part of its key; kept up to date by update_mode().
 struct Mode {
-  static constexpr u32 kSizeMask = 3;        // CodeSize
-  static constexpr u32 kUser = 1u << 2;      // CPL == 3
-  static constexpr u32 kStack32 = 1u << 3;   // SS.B (outside 64-bit mode)
-  static constexpr u32 kSegments = 1u << 4;  // outside 64-bit mode: some of ES CS SS DS has base != 0 or limit < 4
-                                             // GiB-1 or a type that needs checks: every access goes the careful way
+  static constexpr u32 kSizeMask = 3;            // CodeSize
+  static constexpr u32 kUser = 1u << 2;          // CPL == 3
+  static constexpr u32 kStack32 = 1u << 3;       // SS.B (outside 64-bit mode)
+  static constexpr u32 kSegments = 1u << 4;      // outside 64-bit mode: some of ES CS SS DS has base != 0 or limit < 4
+                                                 // GiB-1 or a type that needs checks: every access goes the careful way
   static constexpr u32 kFpuTrap = 1u << 5;       // CR0.EM or CR0.TS: x87/MMX/SSE forms raise #NM/#UD (helper decides)
   static constexpr u32 kNoSse = 1u << 6;         // CR4.OSFXSR = 0 or CR0.EM
   static constexpr u32 kNoAvx = 1u << 7;         // CR4.OSXSAVE = 0 or XCR0 lacks YMM
@@ -156,6 +158,7 @@ struct VcpuState {
   u64 pat = 0x0007040600070406, misc_enable = 1, tsc_adjust = 0, xss = 0;
   u64 mtrr_def_type = 0, mtrr_fixed[11] = {}, mtrr_base[8] = {}, mtrr_mask[8] = {};
   u32 pkru = 0;
+  u64 pdpte[4] = {};  // PAE paging: loaded with CR3 (load_pdptes in paging.h)
 
   PendingException exception;
   PageNumber wait_page;  // for Outcome::Wait

@@ -68,6 +68,12 @@ Outcome raise(Vcpu& c, Vector v);             // no error code
 Outcome raise(Vcpu& c, Vector v, u32 error);  // with error code
 Outcome raise_gp(Vcpu& c, u32 error = 0);
 Outcome raise_ud(Vcpu& c);
+/// INT n, INT3, INTO (and INT1 with `privileged`: no DPL check). state.rip is at the instruction, `length` its bytes.
+Outcome raise_software(Vcpu& c, u8 vector, u8 length, bool privileged = false);
+/// #DB as a trap: state.rip is at the next instruction already. `dr6`: bits to set.
+Outcome raise_debug_trap(Vcpu& c, u64 dr6);
+/// state.wait_page = page; returns Wait.
+Outcome wait_for(Vcpu& c, PageNumber page, Access access);
 
 // --- Delivery (emu/x86/deliver.cc) ---
 /// Delivers state.exception (double and triple faults included). Next: delivered, RIP/mode set. Wait: a page is needed,
