@@ -1,9 +1,10 @@
 // Checks that coherence does what it says, in simulation and in real runs (a switch of the node process).
 //
-// NodeChecker watches one node: the bytes installed are those that were sent (checksums travel in Grant and Done),
-// a readable copy does not change, versions only grow, no page is writable twice under one version. The home's
-// checker sees every Done and so compares all nodes' copies of one version with each other. Cost when on: one pass
-// over a page per transfer and some 40 bytes per page touched. Off: nothing.
+// A NodeChecker watches one node: the bytes installed are those that were sent (checksums travel in Grant and Done), a
+// readable copy does not change, versions only grow. At a page's home it also sees every finished transaction, its own
+// and those its peers report, and so compares all nodes' copies of one version with each other and finds a version that
+// was granted for writing twice. On: one pass over a page per transfer and some 60 bytes per page touched. Off:
+// nothing.
 #pragma once
 #include <string>
 #include <unordered_map>
@@ -22,14 +23,18 @@ class NodeChecker {
 
   /// Bytes arrived: `sent` is the sender's checksum (0: it does not check), `got` ours.
   void filled(PageNumber page, u64 sent, u64 got);
-  /// A right became visible. `version` is that of the copy, `checksum` of its bytes; `claimed`: content is new.
-  void installed(PageNumber page, Right right, u64 version, u64 checksum, bool claimed);
+  /// A claim emptied the frame: what is installed next owes nothing to older bytes.
+  void claimed(PageNumber page);
+  /// A right becomes visible. `version` is that of the copy, `checksum` of its bytes.
+  void installed(PageNumber page, Right right, u64 version, u64 checksum);
   /// A hand-over finished: no agent can use more than `keep`.
-  void surrendered(PageNumber page, Right keep, u64 version, u64 checksum);
+  void surrendered(PageNumber page, Right keep, u64 checksum);
   void discarded(PageNumber page);
-  /// At the home: `node` reports a finished transaction (own ones too).
+  /// At the home: `node` (this one too) finished a transaction. `checksum` is of the bytes it installed, 0: unknown.
   void finished(PageNumber page, NodeId node, Want want, u64 version, u64 checksum);
 
+  /// Checksum that `installed` was given last for this page.
+  u64 checksum(PageNumber page) const;
   u64 violations() const { return violations_; }
   /// One line per violation, the first kMaxReports of them.
   const std::vector<std::string>& reports() const { return reports_; }
@@ -37,18 +42,20 @@ class NodeChecker {
 
  private:
   struct Local {
-    u64 version = 0, checksum = 0;
+    u64 version = 0;   // of the copy last held
+    u64 checksum = 0;  // of its bytes while they cannot change; 0: unknown
     Right right = Right::None;
+    bool claimed = false;
   };
   struct Home {
-    u64 version = 0;   // newest that a node reported
-    u64 checksum = 0;  // of that version's frozen bytes, 0 while unknown
+    u64 version = 0;   // last granted for writing
+    u64 checksum = 0;  // of that version once frozen; 0: not seen yet
   };
-  void complain(PageNumber page, const std::string& text);
+  void complain(PageNumber page, std::string text);
 
   NodeId self_;
-  std::unordered_map<u64, Local> local_;  // at most one entry per guest page
-  std::unordered_map<u64, Home> home_;
+  std::unordered_map<u64, Local> local_;  // at most one entry per page of the guest
+  std::unordered_map<u64, Home> home_;    // likewise
   u64 violations_ = 0;
   std::vector<std::string> reports_;
 };

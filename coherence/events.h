@@ -25,7 +25,8 @@ struct LocalRequest {
 };
 
 /// As LocalRequest for writing, by an agent that will overwrite the whole page: old bytes need not travel. If the page
-/// was not here it is granted filled with zeros (FillSource::Claim).
+/// was not here it is granted filled with zeros (FillSource::Claim). So a claim is a write: one that is given up midway
+/// leaves zeros, never another page's or an older version's bytes.
 struct DmaClaim {
   PageNumber page;
   AgentId agent = kNoAgent;
@@ -101,6 +102,7 @@ struct Install {
   PageNumber page;
   Right right = Right::Read;
   u64 version = 0;
+  Want want = Want::Read;  // what was asked for
 };
 
 /// Agents that wait for `page` look again. Promises nothing: they may have to ask again.

@@ -51,14 +51,27 @@ class Executor {
   const Protocol& protocol() const { return protocol_; }
 
  private:
-  void run(u64 now_ns, const Event& event, const u8* page);
-  void carry_out(const Action& action, const u8* page);
-  void carry_out_send(const Send& send);
+  /// What came with the message of the step under way.
+  struct Incoming {
+    const u8* page = nullptr;
+    u64 checksum = 0;
+  };
+  void run(u64 now_ns, const Event& event, Incoming in);
+  void carry_out(const Send& send, Incoming in);
+  void carry_out(const Surrender& surrender, Incoming in);
+  void carry_out(const Fill& fill, Incoming in);
+  void carry_out(const Install& install, Incoming in);
+  void carry_out(const Wake& wake, Incoming in);
+  void carry_out(const Discard& discard, Incoming in);
+  void carry_out(const Fatal& fatal, Incoming in);
 
+  NodeId self_;
+  HomeMap homes_;
   Protocol protocol_;
   ProtocolHost& host_;
   NodeChecker* checker_;
   Actions actions_;
   std::vector<Surrendered> done_at_once_;  // hand-overs the host finished inside surrender()
+  u64 installed_checksum_ = 0;             // of the last Install, before agents could write
 };
 }  // namespace pangea::coherence

@@ -44,7 +44,7 @@ struct Msg {
   u16 offset = 0;          // first byte concerned, within the page; this version speaks of whole pages: 0
   u16 length = kPageSize;  // bytes concerned; this version: kPageSize
   NodeId requester;        // whose transaction this belongs to
-  u32 serial = 0;          // the requester's number for its request; every message of the transaction repeats it
+  u64 serial = 0;          // the requester's number for its request; every message of the transaction repeats it
   u64 version = 0;         // Request: of the requester's bytes. Otherwise: of the requester's copy once granted
   u64 nodes = 0;           // Fetch, Grant: bit n set: node n will send the requester an Ack
   u64 checksum = 0;        // Grant, Done: of the bytes, when the checker is on; else 0

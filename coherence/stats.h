@@ -14,6 +14,7 @@ enum class PeerError : u8 {
   TooManyRequests,  // beyond Config::max_requests
   DuplicateRequest,
   UnknownTransaction,  // Done, Grant or Ack that answers nothing
+  ImpossibleRequest,   // versions that this home never granted
   ImpossibleOrder,     // Fetch or Invalidate that does not fit this node's state
   ImpossibleGrant,     // versions, payload or state do not fit
   Malformed,           // enum, range or frame that no honest node sends

@@ -1,0 +1,127 @@
+#include "coherence/directory.h"
+
+#include <bit>
+
+namespace pangea::coherence {
+namespace {
+constexpr u32 kNone = ~u32{0};
+}
+
+Directory::Directory(State& state)
+    : s_(state),
+      pages_(state.cfg.homes.end()),
+      pool_(usize{state.cfg.nodes} * state.cfg.max_requests),
+      under_way_(state.cfg.nodes),
+      last_serial_(state.cfg.nodes),
+      transactions_(pool_.size()) {
+  for (u32 i = 0; i < pool_.size(); i++) pool_[i].next = i + 1 < pool_.size() ? i + 1 : kNone;
+}
+
+void Directory::on_request(NodeId from, const Msg& msg) {
+  if (msg.serial <= last_serial_[from.v]) return s_.reject(from, PeerError::DuplicateRequest);
+  if (under_way_[from.v] >= s_.cfg.max_requests) return s_.reject(from, PeerError::TooManyRequests);
+  Transaction* t = transactions_.find(msg.page);
+  for (u32 i = t ? t->head : kNone; i != kNone; i = pool_[i].next)
+    if (pool_[i].node == from) return s_.reject(from, PeerError::DuplicateRequest);
+
+  last_serial_[from.v] = msg.serial;
+  under_way_[from.v]++;
+  const u32 slot = free_;
+  PANGEA_ASSERT(slot != kNone);  // the pool holds max_requests of every node
+  free_ = pool_[slot].next;
+  pool_[slot] = {from, msg.want, msg.serial, msg.version, kNone};
+  if (t) {
+    pool_[t->tail].next = slot;
+    t->tail = slot;
+    return;
+  }
+  t = transactions_.insert(msg.page);
+  PANGEA_ASSERT(t);
+  *t = {slot, slot};
+  start_head(msg.page);
+}
+
+void Directory::on_done(NodeId from, const Msg& msg) {
+  const Transaction* t = transactions_.find(msg.page);
+  if (!t) return s_.reject(from, PeerError::UnknownTransaction);
+  const Pending& p = pool_[t->head];
+  if (p.node != from || p.serial != msg.serial || p.want != msg.want || pages_.get(msg.page).version != msg.version)
+    return s_.reject(from, PeerError::UnknownTransaction);
+  s_.stats.transactions++;
+  next(msg.page);
+}
+
+void Directory::next(PageNumber page) {
+  Transaction* t = transactions_.find(page);
+  const u32 slot = t->head;
+  const u32 after = pool_[slot].next;
+  under_way_[pool_[slot].node.v]--;
+  pool_[slot].next = free_;
+  free_ = slot;
+  if (after == kNone) return transactions_.erase(page);
+  t->head = after;
+  start_head(page);
+}
+
+void Directory::start_head(PageNumber page) {
+  const Pending p = pool_[transactions_.find(page)->head];
+  if (activate(page, p)) return;
+  s_.reject(p.node, PeerError::ImpossibleRequest);
+  next(page);  // recursion is bounded by the FIFO: one request per node
+}
+
+bool Directory::activate(PageNumber page, const Pending& p) {
+  const DirectoryEntry e = pages_.get(page);
+  if (p.have > e.version) return false;
+  if (e.modified && e.owner == p.node.v) return false;  // it may write already
+  return p.want == Want::Read ? read(page, p, e) : write(page, p, e);
+}
+
+bool Directory::read(PageNumber page, const Pending& p, DirectoryEntry e) {
+  Msg m{.kind = MsgKind::Fetch, .want = p.want, .page = page, .requester = p.node, .serial = p.serial};
+  m.version = e.version;
+  NodeId to = p.node;
+  if (e.modified || p.have != e.version) {
+    if (e.owner == DirectoryEntry::kNobody || e.owner == p.node.v) return false;
+    m.payload = Payload::Page;
+    to = NodeId{e.owner};
+  } else {
+    m.kind = MsgKind::Grant;  // its bytes are current, and nobody writes
+  }
+  e.modified = false;
+  e.sharers |= bit_of(p.node);
+  if (p.node == s_.cfg.self) e.owner = static_cast<u8>(p.node.v);  // from now on the home has the bytes at hand
+  pages_.set(page, e);
+  s_.post(to, m);
+  return true;
+}
+
+bool Directory::write(PageNumber page, const Pending& p, DirectoryEntry e) {
+  const bool needs_page = p.want == Want::Write && p.have != e.version;
+  if (needs_page && (e.owner == DirectoryEntry::kNobody || e.owner == p.node.v)) return false;
+  // One of the holders sends the grant; the others acknowledge to the requester, in parallel.
+  const u64 holders = e.sharers & ~bit_of(p.node);
+  NodeId granter = p.node;
+  if (needs_page)
+    granter = NodeId{e.owner};
+  else if (holders & bit_of(s_.cfg.self))
+    granter = s_.cfg.self;
+  else if (holders != 0)
+    granter = NodeId{static_cast<u16>(std::countr_zero(holders))};
+
+  Msg m{.kind = MsgKind::Fetch, .want = p.want, .page = page, .requester = p.node, .serial = p.serial};
+  m.version = e.version + 1;
+  m.payload = needs_page ? Payload::Page : Payload::None;
+  const u64 others = holders & ~bit_of(granter);
+  m.nodes = others;
+  if (granter == p.node) m.kind = MsgKind::Grant;  // nobody else holds it
+  pages_.set(page,
+             {.sharers = bit_of(p.node), .version = m.version, .owner = static_cast<u8>(p.node.v), .modified = true});
+  s_.post(granter, m);
+  m.kind = MsgKind::Invalidate;
+  m.payload = Payload::None;
+  m.nodes = 0;
+  for (u64 rest = others; rest != 0; rest &= rest - 1) s_.post(NodeId{static_cast<u16>(std::countr_zero(rest))}, m);
+  return true;
+}
+}  // namespace pangea::coherence

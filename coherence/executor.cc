@@ -1,0 +1,107 @@
+#include "coherence/executor.h"
+
+#include <cstring>
+
+#include "emu/base/log.h"
+
+namespace pangea::coherence {
+namespace {
+bool is_zero(const u8* page) {
+  if (!page) return true;
+  u64 first;
+  std::memcpy(&first, page, sizeof first);
+  // All zero exactly when the first word is and every word equals the one before.
+  return first == 0 && std::memcmp(page, page + sizeof first, kPageSize - sizeof first) == 0;
+}
+}  // namespace
+
+Executor::Executor(Config config, ProtocolHost& host, NodeChecker* checker)
+    : self_(config.self), homes_(config.homes), protocol_(std::move(config)), host_(host), checker_(checker) {}
+
+void Executor::local_request(u64 now_ns, PageNumber page, Access access, AgentId agent) {
+  run(now_ns, LocalRequest{page, access, agent}, {});
+}
+void Executor::dma_claim(u64 now_ns, PageNumber page, AgentId agent) { run(now_ns, DmaClaim{page, agent}, {}); }
+void Executor::retired(u64 now_ns, AgentId agent) { run(now_ns, Retired{agent}, {}); }
+void Executor::drop(u64 now_ns, PageNumber page) { run(now_ns, Drop{page}, {}); }
+void Executor::tick(u64 now_ns) { run(now_ns, Tick{}, {}); }
+void Executor::peer_lost(u64 now_ns, NodeId node) { run(now_ns, PeerLost{node}, {}); }
+
+void Executor::surrendered(u64 now_ns, PageNumber page, u32 token) {
+  if (protocol_.dead()) return;  // the machine stops; nobody waits for the answer
+  if (checker_) checker_->surrendered(page, protocol_.right(page), page_checksum(host_.frame(page)));
+  run(now_ns, Surrendered{page, token}, {});
+}
+
+void Executor::message(u64 now_ns, NodeId from, const Msg& msg, const u8* page) {
+  PANGEA_LOG(coherence, "node {} <- {}: {}", self_.v, from.v, to_string(msg));
+  run(now_ns, Message{from, msg, page != nullptr}, {page, msg.checksum});
+}
+
+void Executor::run(u64 now_ns, const Event& event, Incoming in) {
+  const u64 before = protocol_.stats().transactions;
+  protocol_.step(now_ns, event, actions_);
+  // Before the actions: they may already belong to the page's next transaction.
+  if (const auto* m = std::get_if<Message>(&event);
+      checker_ && m && m->msg.kind == MsgKind::Done && protocol_.stats().transactions != before)
+    checker_->finished(m->msg.page, m->from, m->msg.want, m->msg.version, m->msg.checksum);
+  for (const Action& a : actions_) std::visit([this, in](const auto& x) { carry_out(x, in); }, a);
+  actions_.clear();
+  // A hand-over that the host finished on the spot is the next event, after all actions of this one.
+  while (!done_at_once_.empty()) {
+    const Surrendered done = done_at_once_.back();
+    done_at_once_.pop_back();
+    surrendered(now_ns, done.page, done.token);
+  }
+}
+
+void Executor::carry_out(const Send& send, Incoming) {
+  Msg msg = send.msg;
+  const u8* page = nullptr;
+  if (send.with_page) {
+    page = host_.frame(msg.page);
+    if (checker_) msg.checksum = page_checksum(page);
+    if (is_zero(page)) {
+      msg.payload = Payload::Zero;
+      page = nullptr;
+    }
+  }
+  // Computed before the right became visible: by now agents may write.
+  if (checker_ && msg.kind == MsgKind::Done) msg.checksum = installed_checksum_;
+  PANGEA_LOG(coherence, "node {} -> {}: {}", self_.v, send.to.v, to_string(msg));
+  host_.send(send.to, msg, page);
+}
+
+void Executor::carry_out(const Surrender& s, Incoming) {
+  PANGEA_LOG(coherence, "node {} hands over page {:#x}, keeps {}", self_.v, s.page.v, to_string(s.keep));
+  if (host_.surrender(s.page, s.keep, s.token)) done_at_once_.push_back({s.page, s.token});
+}
+
+void Executor::carry_out(const Fill& fill, Incoming in) {
+  host_.fill(fill.page, fill.source == FillSource::Message ? in.page : nullptr);
+  if (!checker_) return;
+  if (fill.source == FillSource::Claim)
+    checker_->claimed(fill.page);
+  else
+    checker_->filled(fill.page, in.checksum, page_checksum(host_.frame(fill.page)));
+}
+
+void Executor::carry_out(const Install& install, Incoming) {
+  if (checker_) {
+    installed_checksum_ = page_checksum(host_.frame(install.page));
+    checker_->installed(install.page, install.right, install.version, installed_checksum_);
+    if (homes_.home(install.page) == self_)
+      checker_->finished(install.page, self_, install.want, install.version, installed_checksum_);
+  }
+  PANGEA_LOG(coherence, "node {} installs page {:#x} {} v{}", self_.v, install.page.v, to_string(install.right),
+             install.version);
+  host_.install(install.page, install.right);
+}
+
+void Executor::carry_out(const Wake& wake, Incoming) { host_.wake(wake.page); }
+void Executor::carry_out(const Discard& discard, Incoming) {
+  if (checker_) checker_->discarded(discard.page);
+  host_.discard(discard.page);
+}
+void Executor::carry_out(const Fatal& fatal, Incoming) { host_.fatal(describe(fatal)); }
+}  // namespace pangea::coherence

@@ -1,0 +1,35 @@
+// The holder's role: homes tell this node to lower its right to a page and to answer the requester.
+#pragma once
+#include "coherence/state.h"
+
+namespace pangea::coherence {
+
+class Holder {
+ public:
+  explicit Holder(State& state) : s_(state) { deferred_.reserve(64); }
+
+  /// Fetch or Invalidate from the page's home.
+  void on_order(NodeId from, const Msg& msg);
+  /// The host finished the hand-over `token`. True: a Drop has ended with it, requests that waited may go out.
+  bool surrendered(PageNumber page, u32 token);
+  void drop(PageNumber page);
+  /// Starts deferred hand-overs whose pages are no longer held.
+  void retry_deferred();
+  u64 next_deadline_ns() const { return deferred_.empty() ? ~u64{0} : next_ns_; }
+
+  /// This node's right with hand-overs under way counted as finished: what its state array shows.
+  Right usable(PageNumber page) const;
+
+  bool idle() const { return s_.orders.size() == 0; }
+
+ private:
+  bool order_fits(const Msg& msg) const;
+  void surrender(PageNumber page, Order& order);
+  void answer(const Order& order);
+
+  State& s_;
+  u32 next_token_ = 1;
+  std::vector<PageNumber> deferred_;  // pages with a deferred order; at most one entry per order
+  u64 next_ns_ = 0;                   // when the first of them may go
+};
+}  // namespace pangea::coherence

@@ -1,0 +1,167 @@
+#include "coherence/protocol.h"
+
+#include <fmt/format.h>
+
+#include "coherence/directory.h"
+#include "coherence/holder.h"
+#include "coherence/requester.h"
+
+namespace pangea::coherence {
+
+struct Protocol::Impl {
+  explicit Impl(Config config) : s(std::move(config)), directory(s), requester(s), holder(s) {}
+
+  void on(const LocalRequest& e);
+  void on(const DmaClaim& e);
+  void on(const Retired& e);
+  void on(const Message& e);
+  void on(const Surrendered& e);
+  void on(const Drop& e) { holder.drop(e.page); }
+  void on(const Tick&) {}
+  void on(const PeerLost& e) { stop({Fatal::Cause::NodeLost, e.node, {}}); }
+
+  bool fits(const Message& e);
+  void deliver(NodeId from, const Msg& msg);
+  void stop(const Fatal& fatal);
+
+  State s;
+  Directory directory;
+  Requester requester;
+  Holder holder;
+  bool dead = false;
+};
+
+namespace {
+Config checked(Config c) {
+  PANGEA_ASSERT(c.nodes >= 1 && c.nodes <= kMaxNodes && c.self.v < c.nodes);
+  PANGEA_ASSERT(c.max_agents >= 1 && c.max_agents <= kMaxAgents && c.max_requests >= 1);
+  PANGEA_ASSERT(c.min_hold_ns <= c.max_hold_ns);
+  for (const HomeRange& r : c.homes.ranges()) PANGEA_ASSERT(r.home.v < c.nodes);
+  return c;
+}
+}  // namespace
+
+Protocol::Protocol(Config config) : impl_(std::make_unique<Impl>(checked(std::move(config)))) {}
+Protocol::~Protocol() = default;
+Protocol::Protocol(Protocol&&) noexcept = default;
+
+void Protocol::step(u64 now_ns, const Event& event, Actions& out) {
+  Impl& p = *impl_;
+  PANGEA_ASSERT(now_ns >= p.s.now_ns);
+  p.s.now_ns = now_ns;
+  p.s.out = &out;
+  if (p.dead) {
+    // Whoever still asks is sent to look at the host's own record of the end.
+    if (const auto* e = std::get_if<LocalRequest>(&event)) out.push_back(Wake{e->page});
+    if (const auto* e = std::get_if<DmaClaim>(&event)) out.push_back(Wake{e->page});
+    return;
+  }
+  std::visit([&p](const auto& e) { p.on(e); }, event);
+  for (usize i = 0; i < p.s.loopback.size(); i++) {
+    const Msg m = p.s.loopback[i];
+    p.deliver(p.s.cfg.self, m);
+  }
+  p.s.loopback.clear();
+  if (p.dead) return;
+  p.holder.retry_deferred();
+  if (const Fatal* fatal = p.requester.timed_out()) p.stop(*fatal);
+}
+
+void Protocol::Impl::on(const LocalRequest& e) {
+  PANGEA_ASSERT(s.cfg.homes.contains(e.page) && (e.agent < s.cfg.max_agents || e.agent == kNoAgent));
+  requester.request(e.page, e.access == Access::Write ? Want::Write : Want::Read, e.agent, holder.usable(e.page));
+}
+
+void Protocol::Impl::on(const DmaClaim& e) {
+  PANGEA_ASSERT(s.cfg.homes.contains(e.page) && (e.agent < s.cfg.max_agents || e.agent == kNoAgent));
+  requester.request(e.page, Want::Claim, e.agent, holder.usable(e.page));
+}
+
+void Protocol::Impl::on(const Retired& e) {
+  PANGEA_ASSERT(e.agent < s.cfg.max_agents);
+  requester.forget(e.agent);
+  s.holds.release(e.agent);
+}
+
+void Protocol::Impl::on(const Surrendered& e) {
+  if (holder.surrendered(e.page, e.token)) requester.resume(e.page);
+}
+
+void Protocol::Impl::on(const Message& e) {
+  if (fits(e)) deliver(e.from, e.msg);
+}
+
+/// The checks that need no more than the message and the map of homes. What a message says about a page's state is
+/// checked by the role that knows it.
+bool Protocol::Impl::fits(const Message& e) {
+  const Msg& m = e.msg;
+  const auto reject = [&](PeerError error) {
+    s.stats.peer_errors[static_cast<usize>(error)]++;
+    return false;
+  };
+  if (e.from.v >= s.cfg.nodes || e.from == s.cfg.self || m.offset != 0 || m.length != kPageSize ||
+      m.want > Want::Claim || m.payload > Payload::Zero)
+    return reject(PeerError::Malformed);
+  const std::optional<NodeId> home = s.cfg.homes.home(m.page);
+  if (!home) return reject(PeerError::UnknownPage);
+  if (e.has_page != (m.kind == MsgKind::Grant && m.payload == Payload::Page)) return reject(PeerError::Malformed);
+  switch (m.kind) {
+    case MsgKind::Request:
+    case MsgKind::Done:
+      if (*home != s.cfg.self) return reject(PeerError::NotHome);
+      return m.requester == e.from || reject(PeerError::WrongRequester);
+    case MsgKind::Fetch:
+    case MsgKind::Invalidate:
+      if (*home != e.from) return reject(PeerError::NotHome);
+      return (m.requester != s.cfg.self && m.requester.v < s.cfg.nodes) || reject(PeerError::WrongRequester);
+    case MsgKind::Grant:
+    case MsgKind::Ack: return m.requester == s.cfg.self || reject(PeerError::WrongRequester);
+  }
+  return reject(PeerError::Malformed);
+}
+
+void Protocol::Impl::deliver(NodeId from, const Msg& msg) {
+  switch (msg.kind) {
+    case MsgKind::Request: return directory.on_request(from, msg);
+    case MsgKind::Done: return directory.on_done(from, msg);
+    case MsgKind::Fetch:
+    case MsgKind::Invalidate: return holder.on_order(from, msg);
+    case MsgKind::Grant: return requester.on_grant(from, msg);
+    case MsgKind::Ack: return requester.on_ack(from, msg);
+  }
+}
+
+void Protocol::Impl::stop(const Fatal& fatal) {
+  dead = true;
+  s.out->push_back(fatal);
+  requester.wake_all();
+}
+
+u64 Protocol::next_deadline_ns() const {
+  if (impl_->dead) return ~u64{0};
+  return std::min(impl_->holder.next_deadline_ns(), impl_->requester.next_deadline_ns());
+}
+
+Right Protocol::right(PageNumber page) const { return impl_->holder.usable(page); }
+u64 Protocol::version(PageNumber page) const { return impl_->s.local.version(page); }
+bool Protocol::idle() const { return impl_->directory.idle() && impl_->requester.idle() && impl_->holder.idle(); }
+bool Protocol::dead() const { return impl_->dead; }
+const Stats& Protocol::stats() const { return impl_->s.stats; }
+usize Protocol::table_bytes() const { return impl_->s.local.bytes() + impl_->directory.bytes(); }
+
+Error describe(const Fatal& fatal) {
+  if (fatal.cause == Fatal::Cause::NodeLost)
+    return {fmt::format("node {} is lost", fatal.node.v), "its memory is part of this machine, which cannot go on", "",
+            ExitStatus::NodeLost};
+  return {fmt::format("node {} does not answer for page {:#x}", fatal.node.v, fatal.page.v), "a page request timed out",
+          "", ExitStatus::NodeLost};
+}
+
+const char* to_string(PeerError error) {
+  static constexpr const char* kNames[] = {
+      "unknown_page",        "not_home",           "wrong_requester",  "too_many_requests", "duplicate_request",
+      "unknown_transaction", "impossible_request", "impossible_order", "impossible_grant",  "malformed"};
+  static_assert(std::size(kNames) == static_cast<usize>(PeerError::Count));
+  return error < PeerError::Count ? kNames[static_cast<usize>(error)] : "?";
+}
+}  // namespace pangea::coherence

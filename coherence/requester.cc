@@ -1,0 +1,199 @@
+#include "coherence/requester.h"
+
+#include <bit>
+
+#include "emu/base/bits.h"
+
+namespace pangea::coherence {
+namespace {
+constexpr bool enough(Right right, Want want) {
+  return want == Want::Read ? right >= Right::Read : right == Right::Write;
+}
+}  // namespace
+
+void Requester::request(PageNumber page, Want want, AgentId agent, Right usable) {
+  s_.stats.local_requests++;
+  if (agent != kNoAgent) forget(agent);
+  if (enough(usable, want)) {
+    s_.stats.local_hits++;
+    // Somebody got it since the agent looked. Protect it as if it had come for this agent, but not against an order
+    // that waits already: a stream of newcomers could put that off for ever.
+    if (agent != kNoAgent && !s_.orders.find(page)) s_.holds.hold(agent, page, s_.now_ns);
+    s_.out->push_back(Wake{page});
+    return;
+  }
+  if (agent != kNoAgent) {
+    s_.holds.waits_for(agent, page);
+    waiting_[agent] = {page, want, true};
+  }
+  if (Outstanding* o = s_.outstanding.find(page)) {
+    s_.stats.local_merged++;
+    return join(*o, want, agent);
+  }
+  Outstanding* o = s_.outstanding.insert(page);
+  if (!o) {
+    s_.stats.local_refused++;
+    if (agent == kNoAgent)
+      s_.out->push_back(Wake{page});
+    else
+      refused_ |= bit(agent);
+    return;
+  }
+  o->want = want;
+  o->since_ns = s_.now_ns;
+  if (s_.outstanding.size() == 1) next_check_ns_ = s_.now_ns + s_.cfg.request_timeout_ns / 8;
+  join(*o, want, agent);
+  // While a Drop is under way the frame is about to be emptied: a grant must not overtake that.
+  const Order* order = s_.orders.find(page);
+  if (!order || !order->discard) send(page, *o);
+}
+
+void Requester::join(Outstanding& o, Want want, AgentId agent) {
+  if (want == Want::Read) {
+    if (agent != kNoAgent) o.readers |= bit(agent);
+    return;
+  }
+  if (agent != kNoAgent) o.writers |= bit(agent);
+  if (o.want != Want::Read) return;
+  if (o.sent)
+    o.wants_write = true;  // asked for after the read has come
+  else
+    o.want = want;
+}
+
+void Requester::forget(AgentId agent) {
+  Waiting& w = waiting_[agent];
+  refused_ &= ~bit(agent);
+  if (!w.active) return;
+  w.active = false;
+  if (Outstanding* o = s_.outstanding.find(w.page)) {
+    o->readers &= ~bit(agent);
+    o->writers &= ~bit(agent);
+  }
+}
+
+void Requester::send(PageNumber page, Outstanding& o) {
+  o.sent = true;
+  o.serial = next_serial_++;
+  const NodeId home = s_.home(page);
+  if (home != s_.cfg.self) s_.stats.requests_sent++;
+  Msg m{.kind = MsgKind::Request, .want = o.want, .page = page, .requester = s_.cfg.self, .serial = o.serial};
+  m.version = s_.local.version(page);
+  s_.post(home, m);
+}
+
+void Requester::resume(PageNumber page) {
+  Outstanding* o = s_.outstanding.find(page);
+  if (o && !o->sent) send(page, *o);
+}
+
+void Requester::on_ack(NodeId from, const Msg& msg) {
+  Outstanding* o = s_.outstanding.find(msg.page);
+  if (!o || !o->sent || o->serial != msg.serial || (o->acks & bit_of(from)))
+    return s_.reject(from, PeerError::UnknownTransaction);
+  if (o->granted && !(o->expected & bit_of(from))) return s_.reject(from, PeerError::UnknownTransaction);
+  o->acks |= bit_of(from);
+  complete_if_ready(msg.page);
+}
+
+void Requester::on_grant(NodeId from, const Msg& msg) {
+  Outstanding* o = s_.outstanding.find(msg.page);
+  if (!o || !o->sent || o->granted || o->serial != msg.serial || o->want != msg.want)
+    return s_.reject(from, PeerError::UnknownTransaction);
+  if (!grant_fits(msg, *o)) return s_.reject(from, PeerError::ImpossibleGrant);
+  accept(msg, *o);
+  complete_if_ready(msg.page);
+}
+
+bool Requester::grant_fits(const Msg& msg, const Outstanding& o) const {
+  if (s_.orders.find(msg.page)) return false;  // the home serialises: we owe nobody anything while it grants
+  if (msg.nodes & (bit_of(s_.cfg.self) | ~low_mask(s_.cfg.nodes))) return false;
+  if (msg.want == Want::Read && msg.nodes != 0) return false;
+  const u64 ours = s_.local.version(msg.page);
+  const Right right = s_.local.right(msg.page);
+  if (msg.version < ours || (msg.want != Want::Read && msg.version == ours)) return false;
+  const u64 content = msg.want == Want::Read ? msg.version : msg.version - 1;
+  switch (msg.payload) {
+    case Payload::None: return msg.want == Want::Claim || content == ours;
+    case Payload::Page:
+    case Payload::Zero: return msg.want != Want::Claim && content > ours && right == Right::None;
+  }
+  return false;
+}
+
+void Requester::accept(const Msg& msg, Outstanding& o) {
+  o.granted = true;
+  o.version = msg.version;
+  o.expected = msg.nodes;
+  if (msg.payload != Payload::None) {
+    // The frame is ours alone until Install, so the bytes need not wait for the acknowledgements.
+    const bool zero = msg.payload == Payload::Zero;
+    s_.out->push_back(Fill{msg.page, zero ? FillSource::Zero : FillSource::Message});
+    (zero ? s_.stats.installs_zero : s_.stats.installs_page)++;
+  } else if (msg.want == Want::Claim && s_.local.right(msg.page) == Right::None) {
+    s_.out->push_back(Fill{msg.page, FillSource::Claim});
+    s_.stats.installs_claimed++;
+  } else {
+    s_.stats.installs_current++;
+  }
+}
+
+void Requester::complete_if_ready(PageNumber page) {
+  Outstanding* found = s_.outstanding.find(page);
+  if (!found->granted || (found->expected & ~found->acks)) return;
+  const Outstanding o = *found;
+  const bool write = o.want != Want::Read;
+  s_.local.set_version(page, o.version);
+  s_.local.set_right(page, write ? Right::Write : Right::Read, write || s_.is_home(page));
+  s_.out->push_back(Install{page, write ? Right::Write : Right::Read, o.version, o.want});
+
+  const u64 served = write ? o.readers | o.writers : o.readers;
+  for (u64 m = served; m != 0; m &= m - 1) waiting_[static_cast<usize>(std::countr_zero(m))].active = false;
+  s_.holds.installed(page, served, s_.now_ns);
+  s_.out->push_back(Wake{page});
+  Msg done{.kind = MsgKind::Done, .want = o.want, .page = page, .requester = s_.cfg.self, .serial = o.serial};
+  done.version = o.version;
+  s_.post(s_.home(page), done);
+
+  if (!write && o.wants_write) {
+    *found = Outstanding{.want = Want::Write, .writers = o.writers, .since_ns = s_.now_ns};
+    send(page, *found);
+    return;
+  }
+  s_.outstanding.erase(page);
+  admit_refused();
+}
+
+void Requester::admit_refused() {
+  if (refused_ == 0) return;
+  const auto agent = static_cast<AgentId>(std::countr_zero(refused_));
+  const Waiting w = waiting_[agent];
+  refused_ &= ~bit(agent);
+  waiting_[agent].active = false;
+  s_.out->push_back(Wake{w.page});  // it asks again, and finds room
+}
+
+const Fatal* Requester::timed_out() {
+  if (s_.now_ns < next_deadline_ns()) return nullptr;
+  next_check_ns_ = s_.now_ns + s_.cfg.request_timeout_ns / 8;
+  bool found = false;
+  s_.outstanding.for_each([&](PageNumber page, const Outstanding& o) {
+    if (found || s_.now_ns - o.since_ns < s_.cfg.request_timeout_ns) return;
+    fatal_ = {Fatal::Cause::RequestTimedOut, s_.home(page), page};
+    found = true;
+  });
+  return found ? &fatal_ : nullptr;
+}
+
+u64 Requester::next_deadline_ns() const {
+  if (s_.cfg.request_timeout_ns == 0 || s_.outstanding.size() == 0) return ~u64{0};
+  return next_check_ns_;
+}
+
+void Requester::wake_all() {
+  s_.outstanding.for_each([&](PageNumber page, const Outstanding&) { s_.out->push_back(Wake{page}); });
+  for (u64 m = refused_; m != 0; m &= m - 1)
+    s_.out->push_back(Wake{waiting_[static_cast<usize>(std::countr_zero(m))].page});
+  refused_ = 0;
+}
+}  // namespace pangea::coherence

@@ -1,0 +1,49 @@
+// The requester's role: what this node's agents wait for.
+#pragma once
+#include <array>
+
+#include "coherence/state.h"
+
+namespace pangea::coherence {
+
+class Requester {
+ public:
+  explicit Requester(State& state) : s_(state) {}
+
+  /// An agent needs `page`. `usable`: this node's right with hand-overs under way counted as finished.
+  void request(PageNumber page, Want want, AgentId agent, Right usable);
+  /// `agent` waits for nothing any more.
+  void forget(AgentId agent);
+  void on_grant(NodeId from, const Msg& msg);
+  void on_ack(NodeId from, const Msg& msg);
+  /// A Drop of the page has finished: send the request that waited for it, if any.
+  void resume(PageNumber page);
+  /// Looks for a request that has waited too long. Returns its page and home as a Fatal.
+  const Fatal* timed_out();
+  u64 next_deadline_ns() const;
+  /// Wakes everybody; used once, after Fatal.
+  void wake_all();
+
+  bool idle() const { return s_.outstanding.size() == 0 && refused_ == 0; }
+
+ private:
+  struct Waiting {
+    PageNumber page;
+    Want want = Want::Read;
+    bool active = false;
+  };
+  bool grant_fits(const Msg& msg, const Outstanding& o) const;
+  void accept(const Msg& msg, Outstanding& o);
+  void complete_if_ready(PageNumber page);
+  void send(PageNumber page, Outstanding& o);
+  void join(Outstanding& o, Want want, AgentId agent);
+  void admit_refused();
+
+  State& s_;
+  u64 next_serial_ = 1;
+  std::array<Waiting, kMaxAgents> waiting_{};  // per agent: what it waits for
+  u64 refused_ = 0;                            // agents turned away while max_requests were under way
+  u64 next_check_ns_ = 0;                      // for timeouts
+  Fatal fatal_;
+};
+}  // namespace pangea::coherence

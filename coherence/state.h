@@ -1,0 +1,77 @@
+// The state of one node's protocol, shared by its three roles: requester (requester.h: our agents want pages), holder
+// (holder.h: others want ours) and home (directory.h: we serialise transactions of our pages).
+#pragma once
+#include "coherence/holds.h"
+#include "coherence/page_map.h"
+#include "coherence/page_tables.h"
+#include "coherence/protocol.h"
+
+namespace pangea::coherence {
+
+/// A request of this node that has not been granted in full.
+struct Outstanding {
+  Want want = Want::Read;
+  bool sent = false;     // false: waits until a Drop of the page has finished
+  bool granted = false;  // the Grant came; acknowledgements may be missing
+  u64 serial = 0;
+  u64 version = 0;           // of our copy, once granted
+  u64 expected = 0;          // nodes whose Ack the grant asks for
+  u64 acks = 0;              // nodes that acknowledged (before or after the grant)
+  u64 readers = 0;           // agents waiting to read
+  u64 writers = 0;           // agents waiting to write
+  bool wants_write = false;  // somebody (writers, or an anonymous agent) waits for more than `want`
+  u64 since_ns = 0;
+};
+
+/// A right this node was told to lower, from the order until the answer is sent.
+struct Order {
+  enum class Kind : u8 { Fetch, Invalidate, Drop } kind = Kind::Drop;
+  bool deferred = false;  // held: no Surrender emitted yet
+  bool discard = false;   // the frame goes back with it
+  Right keep = Right::None;
+  u32 token = 0;
+  Msg msg;  // Fetch, Invalidate: what to answer
+};
+
+struct State {
+  explicit State(Config config)
+      : cfg(std::move(config)),
+        local(cfg.homes.end()),
+        outstanding(cfg.max_requests),
+        orders(usize{cfg.nodes} * cfg.max_requests + cfg.max_requests),
+        holds(cfg.max_agents, cfg.min_hold_ns, cfg.max_hold_ns) {}
+
+  bool is_home(PageNumber page) const { return cfg.homes.home(page) == cfg.self; }
+  NodeId home(PageNumber page) const {
+    const std::optional<NodeId> h = cfg.homes.home(page);
+    PANGEA_ASSERT(h.has_value());  // callers have checked that the page is guest RAM
+    return *h;
+  }
+  /// Sends `msg`; to ourselves through a FIFO that the same step drains.
+  void post(NodeId to, const Msg& msg, bool with_page = false) {
+    if (to == cfg.self) {
+      PANGEA_ASSERT(!with_page);
+      loopback.push_back(msg);
+    } else {
+      out->push_back(Send{to, msg, with_page});
+    }
+  }
+  /// Drops a message. From ourselves it would be our own mistake.
+  void reject(NodeId from, PeerError error) {
+    PANGEA_ASSERT(from != cfg.self);
+    stats.peer_errors[static_cast<usize>(error)]++;
+  }
+
+  Config cfg;
+  u64 now_ns = 0;
+  Actions* out = nullptr;  // of the step under way
+  LocalPages local;
+  PageMap<Outstanding> outstanding;
+  PageMap<Order> orders;
+  Holds holds;
+  std::vector<Msg> loopback;
+  Stats stats;
+};
+
+inline constexpr u64 bit_of(NodeId n) { return u64{1} << n.v; }
+}  // namespace pangea::coherence
