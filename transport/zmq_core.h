@@ -1,0 +1,36 @@
+// What the parts of one ZmqEndpoint share.
+#pragma once
+#include <array>
+#include <atomic>
+#include <zmq.hpp>
+
+#include "transport/peers.h"
+#include "transport/zmq_endpoint.h"
+
+namespace pangea::transport {
+
+/// Largest message that a socket accepts before it closes the connection, bytes. Above every legal size, so that what
+/// is merely too large is counted.
+inline constexpr usize kMessageMax = usize{128} * 1024;
+inline constexpr u32 kAllChannels = (1u << kChannels) - 1;
+
+struct ChannelCounters {
+  std::atomic<u64> frames_sent{0}, bytes_sent{0}, frames_received{0}, bytes_received{0};
+};
+
+struct ZmqCore {
+  ZmqCore(const EndpointOptions& o, Clock& c) : options(o), clock(c), context(1), table(o.limits) {}
+
+  void count(Drop d) { drops[static_cast<usize>(d)].fetch_add(1, std::memory_order_relaxed); }
+
+  const EndpointOptions options;
+  Clock& clock;
+  zmq::context_t context;
+  PeerTable table;
+  std::array<ChannelCounters, kChannels> counters;
+  std::array<std::atomic<u64>, kDrops> drops{};
+  std::atomic<u64> bad_beats{0};
+  std::array<std::atomic<u32>, kNodesMax> probes_from{};  // channels on which we have the peer's probe
+  std::array<std::atomic<u32>, kNodesMax> probes_to{};    // channels on which the peer says it has ours
+};
+}  // namespace pangea::transport

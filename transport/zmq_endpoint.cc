@@ -1,0 +1,156 @@
+#include "transport/zmq_endpoint.h"
+
+#include <algorithm>
+
+#include "emu/base/assert.h"
+#include "emu/base/log.h"
+#include "transport/zmq_beat.h"
+#include "transport/zmq_inbox.h"
+#include "transport/zmq_outbox.h"
+
+namespace pangea::transport {
+namespace {
+constexpr u64 kNsPerMs = 1'000'000;
+constexpr unsigned kStuckTicks = 3;  // ticks on which a channel takes nothing before its peer counts as lost
+constexpr Channel kAll[kChannels] = {Channel::Control, Channel::Coherence, Channel::Interrupt, Channel::Io};
+
+/// "tcp://HOST" -> "tcp://HOST:*"; "ipc://@NAME" -> "ipc://@NAME.coherence".
+std::string uri_for(const std::string& base, std::string_view role) {
+  return base.starts_with("ipc://") ? fmt::format("{}.{}", base, role) : base + ":*";
+}
+}  // namespace
+
+struct ZmqEndpoint::Impl {
+  Impl(const EndpointOptions& o, Clock& clock) : core(o, clock), beat(core, [this](NodeId n) { return suspect(n); }) {}
+
+  /// Runs on the heartbeat thread: a channel whose connection broke alone would otherwise go unnoticed until the next
+  /// send.
+  std::string suspect(NodeId node) {
+    for (const Channel c : kAll) {
+      const auto i = static_cast<usize>(c);
+      unsigned& count = stuck[node.v][i];
+      count = outboxes[node.v][i]->usable() ? 0 : count + 1;
+      if (count >= kStuckTicks) return fmt::format("its {} channel takes nothing any more", channel_name(c));
+    }
+    return {};
+  }
+  Status connect_channels(const PeerAddress& peer);
+
+  ZmqCore core;
+  std::array<std::unique_ptr<Inbox>, kChannels> inboxes;
+  std::array<std::array<std::unique_ptr<Outbox>, kChannels>, kNodesMax> outboxes;
+  std::array<std::array<unsigned, kChannels>, kNodesMax> stuck{};
+  BeatThread beat;
+  std::atomic<bool> closing{false};
+  bool closed = false;
+  bool connected = false;
+};
+
+ZmqEndpoint::ZmqEndpoint(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ZmqEndpoint::~ZmqEndpoint() { close(); }
+
+Result<std::unique_ptr<ZmqEndpoint>> ZmqEndpoint::create(const EndpointOptions& options, Clock& clock) {
+  PANGEA_ASSERT(options.nodes >= 1 && options.nodes <= kNodesMax && options.self.v < options.nodes);
+  std::unique_ptr<ZmqEndpoint> e(new ZmqEndpoint(std::make_unique<Impl>(options, clock)));
+  if (auto s = e->impl_->beat.open(); !s) return s.error();
+  for (const Channel c : kAll) {
+    auto in = ZmqSocket::make(e->impl_->core.context, zmq::socket_type::pull, options.queue_max, kMessageMax);
+    if (!in) return in.error();
+    e->impl_->inboxes[static_cast<usize>(c)] = std::make_unique<Inbox>(std::move(*in), e->impl_->core, c);
+  }
+  return e;
+}
+
+Result<Addresses> ZmqEndpoint::bind(const std::string& base) {
+  PANGEA_ASSERT(!impl_->connected);
+  Addresses a;
+  for (const Channel c : kAll) {
+    auto uri = impl_->inboxes[static_cast<usize>(c)]->bind(uri_for(base, channel_name(c)));
+    if (!uri) return uri.error();
+    a.channel[static_cast<usize>(c)] = *uri;
+  }
+  auto uri = impl_->beat.bind(uri_for(base, "beat"));
+  if (!uri) return uri.error();
+  a.beat = *uri;
+  return a;
+}
+
+Status ZmqEndpoint::Impl::connect_channels(const PeerAddress& peer) {
+  for (const Channel c : kAll) {
+    const auto i = static_cast<usize>(c);
+    auto out = ZmqSocket::make(core.context, zmq::socket_type::push, core.options.queue_max, kMessageMax);
+    if (!out) return out.error();
+    if (auto s = out->connect(peer.addresses.channel[i]); !s) return s;
+    outboxes[peer.node.v][i] = std::make_unique<Outbox>(std::move(*out), core, c);
+    outboxes[peer.node.v][i]->send_probe();
+  }
+  return beat.connect(peer);
+}
+
+Status ZmqEndpoint::connect(const std::vector<PeerAddress>& peers) {
+  PANGEA_ASSERT(!impl_->connected && !impl_->closing);
+  for (const PeerAddress& peer : peers) {
+    PANGEA_ASSERT(peer.node != self() && peer.node.v < impl_->core.options.nodes);
+    if (auto s = impl_->connect_channels(peer); !s) return s;
+  }
+  for (const PeerAddress& peer : peers) impl_->core.table.add(peer.node, peer.name, impl_->core.clock.now_ns());
+  impl_->connected = true;
+  for (auto& inbox : impl_->inboxes) inbox->start();
+  impl_->beat.start();
+  return ok();
+}
+
+Status ZmqEndpoint::wait_ready(u64 timeout_ns, const std::atomic<bool>* cancel) {
+  PANGEA_ASSERT(impl_->connected);
+  return impl_->beat.wait_settled(timeout_ns, cancel);
+}
+
+bool ZmqEndpoint::send(NodeId to, Channel channel, Bytes header, Bytes payload) {
+  PANGEA_ASSERT(to != self() && header.size() <= kHeaderMax && payload.size() <= payload_max(channel));
+  ZmqCore& core = impl_->core;
+  if (core.table.state(to) != PeerState::Up || impl_->closing.load(std::memory_order_relaxed)) return false;
+  const u64 time = core.options.guest_time.now ? core.options.guest_time.now() : 0;
+  if (impl_->outboxes[to.v][static_cast<usize>(channel)]->send(time, header, payload)) return true;
+  if (!impl_->closing)
+    core.table.fail(to, fmt::format("its {} channel is full ({} frames) or its connection closed",
+                                    channel_name(channel), core.options.queue_max));
+  return false;
+}
+
+void ZmqEndpoint::set_handler(Channel channel, Handler handler) {
+  impl_->inboxes[static_cast<usize>(channel)]->set_handler(std::move(handler));
+}
+
+void ZmqEndpoint::close() {
+  if (impl_->closed) return;
+  impl_->closed = true;
+  impl_->closing = true;
+  const int linger_ms = static_cast<int>(impl_->core.options.linger_ns / kNsPerMs);
+  impl_->beat.leave();  // first: it still looks at the outboxes
+  for (u16 n = 0; n < kNodesMax; ++n)
+    for (auto& outbox : impl_->outboxes[n])
+      if (outbox) outbox->close(impl_->core.table.state(NodeId{n}) == PeerState::Up ? linger_ms : 0);
+  impl_->core.context.shutdown();
+  for (auto& inbox : impl_->inboxes)
+    if (inbox) inbox->join();
+  impl_->core.context.close();  // waits for what lingers
+}
+
+NodeId ZmqEndpoint::self() const { return impl_->core.options.self; }
+PeerState ZmqEndpoint::peer_state(NodeId node) const { return impl_->core.table.state(node); }
+std::string ZmqEndpoint::peer_name(NodeId node) const { return impl_->core.table.name(node); }
+i64 ZmqEndpoint::clock_offset_ns(NodeId node) const { return impl_->core.table.clock_offset_ns(node); }
+u64 ZmqEndpoint::clock_error_ns(NodeId node) const { return impl_->core.table.clock_error_ns(node); }
+
+TransportStats ZmqEndpoint::stats() const {
+  TransportStats s;
+  const auto get = [](const std::atomic<u64>& v) { return v.load(std::memory_order_relaxed); };
+  for (usize i = 0; i < kChannels; ++i) {
+    const ChannelCounters& c = impl_->core.counters[i];
+    s.channels[i] = {get(c.frames_sent), get(c.bytes_sent), get(c.frames_received), get(c.bytes_received)};
+  }
+  for (usize i = 0; i < kDrops; ++i) s.drops[i] = get(impl_->core.drops[i]);
+  s.bad_beats = get(impl_->core.bad_beats);
+  return s;
+}
+}  // namespace pangea::transport
