@@ -1,4 +1,4 @@
-// CPUID: the features the guest is shown, as one table (cpuid.cc); what each bit needs of the host.
+// CPUID: the features the guest is shown, as one table; what each bit needs of the host.
 #pragma once
 #include <string>
 #include <string_view>
@@ -8,41 +8,104 @@
 #include "emu/base/types.h"
 
 namespace pangea::x86 {
-// name (as QEMU spells it), leaf, subleaf, register (0 eax 1 ebx 2 ecx 3 edx), bit. 0 in IsaRow::feature means
-// "always".
-#define PANGEA_FEATURES(X)                                                                                            \
-  X(fpu, 1, 0, 3, 0)                                                                                                  \
-  X(tsc, 1, 0, 3, 4) X(msr, 1, 0, 3, 5) X(pae, 1, 0, 3, 6) X(cx8, 1, 0, 3, 8) X(apic, 1, 0, 3, 9) X(sep, 1, 0, 3, 11) \
-      X(pge, 1, 0, 3, 13) X(cmov, 1, 0, 3, 15) X(pat, 1, 0, 3, 16) X(pse36, 1, 0, 3, 17) X(clflush, 1, 0, 3, 19)      \
-          X(mmx, 1, 0, 3, 23) X(fxsr, 1, 0, 3, 24) X(sse, 1, 0, 3, 25) X(sse2, 1, 0, 3, 26) X(vme, 1, 0, 3, 1)        \
-              X(de, 1, 0, 3, 2) X(pse, 1, 0, 3, 3) X(mce, 1, 0, 3, 7) X(mca, 1, 0, 3, 14) X(mtrr, 1, 0, 3, 12)        \
-                  X(ss, 1, 0, 3, 27) X(ht, 1, 0, 3, 28) X(sse3, 1, 0, 2, 0) X(pclmulqdq, 1, 0, 2, 1) X(               \
-                      monitor, 1, 0, 2, 3) X(ssse3, 1, 0, 2, 9) X(fma, 1, 0, 2, 12) X(cx16, 1, 0, 2, 13)              \
-                      X(pcid, 1, 0, 2, 17) X(sse41, 1, 0, 2, 19) X(sse42, 1, 0, 2, 20) X(x2apic, 1, 0, 2, 21) X(      \
-                          movbe, 1, 0, 2, 22) X(popcnt, 1, 0, 2, 23) X(tsc_deadline, 1, 0, 2, 24) X(aes, 1, 0, 2, 25) \
-                          X(xsave, 1, 0, 2, 26) X(osxsave, 1, 0, 2, 27) X(avx, 1, 0, 2, 28) X(f16c, 1, 0, 2, 29)      \
-                              X(rdrand, 1, 0, 2, 30) X(hypervisor, 1, 0, 2, 31) X(fsgsbase, 7, 0, 1, 0)               \
-                                  X(tsc_adjust, 7, 0, 1, 1) X(bmi1, 7, 0, 1, 3) X(avx2, 7, 0, 1, 5)                   \
-                                      X(smep, 7, 0, 1, 7) X(bmi2, 7, 0, 1, 8) X(erms, 7, 0, 1, 9)                     \
-                                          X(invpcid, 7, 0, 1, 10) X(rdseed, 7, 0, 1, 18) X(adx, 7, 0, 1, 19)          \
-                                              X(smap, 7, 0, 1, 20) X(clflushopt, 7, 0, 1, 23) X(clwb, 7, 0, 1, 24)    \
-                                                  X(sha_ni, 7, 0, 1, 29) X(umip, 7, 0, 2, 2) X(pku, 7, 0, 2, 3)       \
-                                                      X(rdpid, 7, 0, 2, 22) X(fsrm, 7, 0, 3, 4)                       \
-                                                          X(arch_capabilities, 7, 0, 3, 29) X(serialize, 7, 0, 3, 14) \
-                                                              X(xsaveopt, 0xd, 1, 0, 0) X(xsavec, 0xd, 1, 0, 1)       \
-                                                                  X(xgetbv1, 0xd, 1, 0, 2) X(xsaves, 0xd, 1, 0, 3)    \
-                                                                      X(lahf_lm, 0x80000001, 0, 2, 0)                 \
-                                                                          X(abm, 0x80000001, 0, 2, 5)                 \
-                                                                              X(prefetchw, 0x80000001, 0, 2, 8) X(    \
-                                                                                  syscall, 0x80000001, 0, 3, 11)      \
-                                                                                  X(nx, 0x80000001, 0, 3, 20) X(      \
-                                                                                      pdpe1gb, 0x80000001, 0, 3, 26)  \
-                                                                                      X(rdtscp, 0x80000001, 0, 3, 27) \
-                                                                                          X(lm, 0x80000001, 0, 3, 29)
+/// Where a feature comes from.
+enum class FeatureSource : u8 {
+  Native,    // generated code executes the host's instructions: shown when the host has the bit
+  Emulated,  // ours alone (system registers, exec functions): every host can provide it
+  Later,     // the table of instructions may know it, this release does not show it
+};
+
+// name, leaf, subleaf, register (0 eax, 1 ebx, 2 ecx, 3 edx), bit, source. 0 in IsaRow::feature means "always".
+// A feature is switched on in a release by changing its last column.
+// clang-format off
+#define PANGEA_FEATURES(X)                            \
+  X(fpu, 1, 0, 3, 0, Native)                          \
+  X(vme, 1, 0, 3, 1, Emulated)                        \
+  X(de, 1, 0, 3, 2, Emulated)                         \
+  X(pse, 1, 0, 3, 3, Emulated)                        \
+  X(tsc, 1, 0, 3, 4, Emulated)                        \
+  X(msr, 1, 0, 3, 5, Emulated)                        \
+  X(pae, 1, 0, 3, 6, Emulated)                        \
+  X(mce, 1, 0, 3, 7, Emulated)                        \
+  X(cx8, 1, 0, 3, 8, Native)                          \
+  X(apic, 1, 0, 3, 9, Emulated)                       \
+  X(sep, 1, 0, 3, 11, Emulated)                       \
+  X(mtrr, 1, 0, 3, 12, Emulated)                      \
+  X(pge, 1, 0, 3, 13, Emulated)                       \
+  X(mca, 1, 0, 3, 14, Emulated)                       \
+  X(cmov, 1, 0, 3, 15, Native)                        \
+  X(pat, 1, 0, 3, 16, Emulated)                       \
+  X(pse36, 1, 0, 3, 17, Emulated)                     \
+  X(clflush, 1, 0, 3, 19, Emulated)                   \
+  X(mmx, 1, 0, 3, 23, Native)                         \
+  X(fxsr, 1, 0, 3, 24, Native)                        \
+  X(sse, 1, 0, 3, 25, Native)                         \
+  X(sse2, 1, 0, 3, 26, Native)                        \
+  X(ss, 1, 0, 3, 27, Emulated)                        \
+  X(ht, 1, 0, 3, 28, Emulated)                        \
+  X(sse3, 1, 0, 2, 0, Native)                         \
+  X(pclmulqdq, 1, 0, 2, 1, Later)                     \
+  X(monitor, 1, 0, 2, 3, Later)                       \
+  X(ssse3, 1, 0, 2, 9, Native)                        \
+  X(fma, 1, 0, 2, 12, Later)                          \
+  X(cx16, 1, 0, 2, 13, Native)                        \
+  X(pcid, 1, 0, 2, 17, Emulated)                      \
+  X(sse41, 1, 0, 2, 19, Native)                       \
+  X(sse42, 1, 0, 2, 20, Native)                       \
+  X(x2apic, 1, 0, 2, 21, Emulated)                    \
+  X(movbe, 1, 0, 2, 22, Later)                        \
+  X(popcnt, 1, 0, 2, 23, Native)                      \
+  X(tsc_deadline, 1, 0, 2, 24, Emulated)              \
+  X(aes, 1, 0, 2, 25, Later)                          \
+  X(xsave, 1, 0, 2, 26, Emulated)                     \
+  X(osxsave, 1, 0, 2, 27, Emulated)                   \
+  X(avx, 1, 0, 2, 28, Later)                          \
+  X(f16c, 1, 0, 2, 29, Later)                         \
+  X(rdrand, 1, 0, 2, 30, Emulated)                    \
+  X(hypervisor, 1, 0, 2, 31, Emulated)                \
+  X(arat, 6, 0, 0, 2, Emulated)                       \
+  X(fsgsbase, 7, 0, 1, 0, Emulated)                   \
+  X(tsc_adjust, 7, 0, 1, 1, Emulated)                 \
+  X(bmi1, 7, 0, 1, 3, Later)                          \
+  X(avx2, 7, 0, 1, 5, Later)                          \
+  X(smep, 7, 0, 1, 7, Emulated)                       \
+  X(bmi2, 7, 0, 1, 8, Later)                          \
+  X(erms, 7, 0, 1, 9, Emulated)                       \
+  X(invpcid, 7, 0, 1, 10, Emulated)                   \
+  X(zero_fcs_fds, 7, 0, 1, 13, Emulated)              \
+  X(rdseed, 7, 0, 1, 18, Emulated)                    \
+  X(adx, 7, 0, 1, 19, Later)                          \
+  X(smap, 7, 0, 1, 20, Later)                         \
+  X(clflushopt, 7, 0, 1, 23, Emulated)                \
+  X(clwb, 7, 0, 1, 24, Emulated)                      \
+  X(sha_ni, 7, 0, 1, 29, Later)                       \
+  X(umip, 7, 0, 2, 2, Emulated)                       \
+  X(pku, 7, 0, 2, 3, Later)                           \
+  X(gfni, 7, 0, 2, 8, Later)                          \
+  X(vaes, 7, 0, 2, 9, Later)                          \
+  X(vpclmulqdq, 7, 0, 2, 10, Later)                   \
+  X(rdpid, 7, 0, 2, 22, Emulated)                     \
+  X(fsrm, 7, 0, 3, 4, Emulated)                       \
+  X(serialize, 7, 0, 3, 14, Emulated)                 \
+  X(arch_capabilities, 7, 0, 3, 29, Emulated)         \
+  X(xsaveopt, 0xd, 1, 0, 0, Emulated)                 \
+  X(xsavec, 0xd, 1, 0, 1, Emulated)                   \
+  X(xgetbv1, 0xd, 1, 0, 2, Emulated)                  \
+  X(xsaves, 0xd, 1, 0, 3, Emulated)                   \
+  X(lahf_lm, 0x80000001, 0, 2, 0, Native)             \
+  X(abm, 0x80000001, 0, 2, 5, Native)                 \
+  X(prefetchw, 0x80000001, 0, 2, 8, Native)           \
+  X(syscall, 0x80000001, 0, 3, 11, Emulated)          \
+  X(nx, 0x80000001, 0, 3, 20, Emulated)               \
+  X(pdpe1gb, 0x80000001, 0, 3, 26, Emulated)          \
+  X(rdtscp, 0x80000001, 0, 3, 27, Emulated)           \
+  X(lm, 0x80000001, 0, 3, 29, Emulated)               \
+  X(invtsc, 0x80000007, 0, 3, 8, Emulated)
+// clang-format on
 
 enum class Feature : u16 {
   Always = 0,
-#define X(name, leaf, subleaf, reg, bit) name,
+#define X(name, leaf, subleaf, reg, bit, source) name,
   PANGEA_FEATURES(X)
 #undef X
       Count,
@@ -50,6 +113,7 @@ enum class Feature : u16 {
 
 struct CpuidRegs {
   u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
+  bool operator==(const CpuidRegs&) const = default;
 };
 
 /// What the machine's processors are. One per machine: the intersection of what all nodes can provide.
@@ -61,6 +125,7 @@ struct CpuidConfig {
   u32 apic_timer_hz = 1'000'000'000;  // leaf 15H's core crystal clock
   u32 physical_bits = 46;
   std::string brand = "Pangea virtual CPU";
+  std::string hypervisor = "PangeaPangea";  // leaf 40000000H, 12 bytes
 
   bool has(Feature f) const {
     const unsigned i = static_cast<unsigned>(f);
@@ -72,12 +137,19 @@ struct CpuidConfig {
     features[i / 64] = on ? features[i / 64] | m : features[i / 64] & ~m;
   }
 };
+static_assert(static_cast<unsigned>(Feature::Count) <= 128);
 
 /// Features that this host and this translator can provide (native forms need the host's bit; emulated ones do not).
 CpuidConfig host_features();
-/// Applies QEMU's `-cpu MODEL,+feat,-feat`. Error: unknown model or feature, or one that the host lacks.
+/// Applies QEMU's `-cpu MODEL,+feat,-feat` (also feat=on, feat=off). Models: max, qemu64, x86-64-v2, x86-64-v3.
+/// Error: unknown model or feature, or features that `available` lacks, with their names.
 Result<CpuidConfig> select_cpu(std::string_view option, const CpuidConfig& available);
+/// As QEMU spells it.
 const char* feature_name(Feature f);
+/// Names of the features that `wanted` has and `available` lacks, for the refusal of a node at join. Empty: none.
+std::vector<std::string> missing_features(const CpuidConfig& wanted, const CpuidConfig& available);
 /// CPUID as executed by vCPU `apic_id`; `cr4`/`xcr0` give OSXSAVE and leaf 0DH sizes. SDM Vol. 2A, CPUID.
 CpuidRegs cpuid_leaf(const CpuidConfig& config, u32 leaf, u32 subleaf, u32 apic_id, u64 cr4, u64 xcr0, u64 xss);
+/// XCR0 bits that XSETBV accepts.
+u64 supported_xcr0(const CpuidConfig& config);
 }  // namespace pangea::x86
