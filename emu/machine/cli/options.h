@@ -1,0 +1,69 @@
+// What a person asked for: the command line as typed values, and nothing else. No defaults are filled in later.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "emu/base/result.h"
+#include "emu/base/types.h"
+
+namespace pangea::machine {
+
+/// `-device isa-debug-exit`: a write of v to `port` ends the process with status (v << 1) | 1.
+struct DebugExitOption {
+  u16 port = 0x501;
+  u16 bytes = 2;  // width of the port range
+};
+
+/// `-rtc base=`: what the RTC shows at start.
+struct RtcOption {
+  enum class Base : u8 { Utc, LocalTime, Date } base = Base::Utc;
+  u64 unix_seconds = 0;  // Base::Date
+};
+
+struct RunOptions {
+  u64 memory_bytes = u64{512} << 20;
+  u32 vcpus = 1;
+  std::string cpu = "max";
+  std::string kernel, initrd, append;
+  std::vector<std::string> serial;  // back ends of COM1..COM4 as QEMU spells them; empty: mon:stdio
+  std::string debugcon;             // back end of port 0xe9; empty: none
+  std::optional<DebugExitOption> debug_exit;
+  RtcOption rtc;
+  bool hpet = true;
+  bool no_reboot = false;
+  bool no_shutdown = false;
+  bool start_stopped = false;  // -S
+  std::string gdb;             // "tcp:HOST:PORT"; empty: none
+  std::string name;
+  std::string symbols;     // System.map
+  std::string stats_file;  // empty: none
+  std::string log_categories, log_file;
+  bool one_insn_per_block = false;
+  bool check_coherence = false;
+  u32 nodes = 1;                   // node processes on this computer
+  std::vector<std::string> peers;  // endpoints of waiting nodes on other computers
+  std::string secret_file;         // cluster secret; empty: none
+};
+
+struct NodeOptions {
+  std::string listen;  // endpoint
+  std::string secret_file;
+  std::string log_categories, log_file;
+  std::string stats_file;
+  bool once = true;  // serve one machine, then end
+  // Set by `pangea run` for the nodes that it starts itself.
+  bool child = false;
+};
+
+/// What the process has to do.
+struct Command {
+  enum class Kind : u8 { Run, Node, Print } kind = Kind::Print;
+  RunOptions run;
+  NodeOptions node;
+  std::string text;  // Kind::Print: goes to stdout, exit status 0
+};
+
+/// Reads the command line (without argv[0]). Error: the one line to print; the exit status is 2.
+Result<Command> parse_command_line(const std::vector<std::string>& arguments);
+}  // namespace pangea::machine

@@ -1,0 +1,262 @@
+#include <CLI/CLI.hpp>
+#include <ctime>
+
+#include "emu/base/log.h"
+#include "emu/machine/cli/number.h"
+#include "emu/machine/cli/option_table.h"
+#include "emu/machine/cli/options.h"
+
+namespace pangea::machine {
+namespace {
+constexpr u64 kMi = u64{1} << 20;
+constexpr u32 kMaxVcpus = 255;  // APIC id 255 is the xAPIC broadcast
+constexpr u32 kMaxNodes = 64;
+
+/// Values of every option that was given, in order.
+using Given = std::map<std::string, std::vector<std::string>>;
+
+bool given(const Given& g, const char* name) { return g.contains(name); }
+/// The last value counts, as in QEMU.
+std::string last(const Given& g, const char* name, std::string otherwise = {}) {
+  const auto it = g.find(name);
+  return it == g.end() ? otherwise : it->second.back();
+}
+std::vector<std::string> all(const Given& g, const char* name) {
+  const auto it = g.find(name);
+  return it == g.end() ? std::vector<std::string>{} : it->second;
+}
+
+/// Lets CLI11 read normalised arguments against the table.
+Result<Given> collect(std::span<const OptionRow> rows, const std::vector<std::string>& arguments) {
+  auto normal = normalise_arguments(rows, arguments);
+  if (!normal) return normal.error();
+  CLI::App app;
+  app.set_help_flag();
+  Given values;
+  for (const OptionRow& r : rows) {
+    const std::string name = r.name;
+    if (r.argument)
+      app.add_option_function<std::vector<std::string>>(
+             "--" + name, [&values, name](const std::vector<std::string>& v) {
+               for (const std::string& guarded : v) values[name].push_back(guarded.substr(1));
+             })
+          ->expected(1, CLI::detail::expected_max_vector_size)
+          ->allow_extra_args(false);
+    else
+      app.add_flag_callback("--" + name, [&values, name] { values[name] = {""}; });
+  }
+  std::vector<std::string> reversed(normal->rbegin(), normal->rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& e) {
+    return Error{"command line", e.what(), "see -h"};
+  }
+  return values;
+}
+
+Status read_memory(const Given& g, RunOptions& out) {
+  if (!given(g, "m")) return ok();
+  const std::string text = last(g, "m");
+  for (const auto& [key, value] : parse_key_values(text)) {
+    const std::string& size = key == "size" ? value : key;
+    if (key != "size" && !value.empty()) return Error{"-m " + text, key + " is not supported", "give one size"};
+    const auto bytes = parse_size(size, kMi);
+    if (!bytes) return Error{"-m " + text, "not a size", "write 512M or 2G"};
+    if (*bytes) out.memory_bytes = (*bytes + 8191) & ~u64{8191};  // QEMU rounds alike; 0 means the default
+  }
+  if (out.memory_bytes < kMi) return Error{"-m " + text, "too little memory for a PC", "give 1M or more"};
+  return ok();
+}
+
+Status read_smp(const Given& g, RunOptions& out) {
+  if (!given(g, "smp")) return ok();
+  const std::string text = last(g, "smp");
+  std::optional<u64> cpus;
+  u64 product = 1;
+  bool topology = false;
+  for (const auto& [key, value] : parse_key_values(text)) {
+    const bool bare = value.empty() && !key.empty();
+    const auto n = parse_u64(bare ? key : value);
+    if (!n || *n == 0)
+      return Error{"-smp " + text, fmt::format("'{}' is not a number of vCPUs", bare ? key : value), "write -smp 4"};
+    if (bare || key == "cpus") {
+      cpus = *n;
+    } else if (key == "sockets" || key == "cores" || key == "threads" || key == "dies" || key == "clusters") {
+      if (*n > kMaxVcpus) return Error{"-smp " + text, fmt::format("more than {} vCPUs", kMaxVcpus), "ask for fewer"};
+      product *= *n;
+      topology = true;
+    } else if (key != "maxcpus") {
+      return Error{"-smp " + text, key + " is not known", "use cpus, sockets, cores, threads"};
+    }
+  }
+  if (!cpus) cpus = product;
+  if (topology && product != *cpus)
+    return Error{"-smp " + text, fmt::format("the product of the topology is {}, not {}", product, *cpus),
+                 "make them agree"};
+  if (*cpus > kMaxVcpus) return Error{"-smp " + text, fmt::format("more than {} vCPUs", kMaxVcpus), "ask for fewer"};
+  out.vcpus = static_cast<u32>(*cpus);
+  return ok();
+}
+
+Status read_machine(const Given& g, RunOptions& out) {
+  const char* option = given(g, "M") ? "M" : "machine";
+  for (const auto& [key, value] : parse_key_values(last(g, option))) {
+    const std::string what = fmt::format("-{} {}", option, last(g, option));
+    const std::string type = key == "type" ? value : value.empty() ? key : "";
+    if (type == "pc" || type.starts_with("pc-i440fx")) continue;
+    if (!type.empty()) return Error{what, "the only machine is pc", "leave it out"};
+    if (key == "hpet" && (value == "on" || value == "off"))
+      out.hpet = value == "on";
+    else if (!(key == "accel" && value == "tcg") && !(key == "graphics" && value == "off"))
+      return Error{what, fmt::format("{}={} is not supported", key, value), "leave it out"};
+  }
+  if (const std::string a = last(g, "accel", "tcg"); a.substr(0, a.find(',')) != "tcg")
+    return Error{"-accel " + a, "Pangea always translates", "leave it out"};
+  return ok();
+}
+
+Status read_devices(const Given& g, RunOptions& out) {
+  for (const std::string& text : all(g, "device")) {
+    const auto items = parse_key_values(text);
+    if (items.empty() || items[0].first != "isa-debug-exit")
+      return Error{"-device " + text, "not supported", "the device there is: isa-debug-exit,iobase=0xf4,iosize=4"};
+    DebugExitOption d;
+    for (usize i = 1; i < items.size(); ++i) {
+      const auto& [key, value] = items[i];
+      const auto n = parse_u64(value);
+      if (key == "iobase" && n && *n <= 0xffff)
+        d.port = static_cast<u16>(*n);
+      else if (key == "iosize" && n && *n >= 1 && *n <= 4)
+        d.bytes = static_cast<u16>(*n);
+      else if (key != "id")
+        return Error{"-device " + text, fmt::format("{}={} makes no sense", key, value), "use iobase=0xf4,iosize=4"};
+    }
+    out.debug_exit = d;
+  }
+  return ok();
+}
+
+Status read_rtc(const Given& g, RunOptions& out) {
+  const std::string text = last(g, "rtc");
+  for (const auto& [key, value] : parse_key_values(text)) {
+    if (key == "clock" && value == "host") continue;
+    if (key == "driftfix" && value == "none") continue;
+    if (key != "base") return Error{"-rtc " + text, key + " is not supported", "use base=utc"};
+    if (value == "utc") continue;
+    if (value == "localtime") {
+      out.rtc.base = RtcOption::Base::LocalTime;
+      continue;
+    }
+    std::tm date{};
+    const char* rest = strptime(value.c_str(), "%Y-%m-%dT%H:%M:%S", &date);
+    if (!rest) rest = strptime(value.c_str(), "%Y-%m-%d", &date);
+    if (!rest || *rest) return Error{"-rtc " + text, "not a date", "write base=2024-12-31T23:59:59"};
+    out.rtc = {RtcOption::Base::Date, static_cast<u64>(timegm(&date))};
+  }
+  return ok();
+}
+
+/// Options whose only useful value is one word.
+Status read_words(const Given& g) {
+  const std::pair<const char*, const char*> rows[] = {{"display", "none"}, {"vga", "none"}, {"parallel", "none"},
+                                                      {"net", "none"},     {"nic", "none"}, {"check", "coherence"},
+                                                      {"monitor", "none"}};
+  for (const auto& [name, word] : rows) {
+    const std::string v = last(g, name, word);
+    if (v == word || (v == "null" && std::string_view(name) == "monitor")) continue;
+    return Error{fmt::format("-{} {}", name, v), "not supported", fmt::format("write -{} {}", name, word)};
+  }
+  return ok();
+}
+
+Status read_nodes(const Given& g, RunOptions& out) {
+  out.peers = all(g, "node");
+  if (given(g, "nodes")) {
+    const auto n = parse_u64(last(g, "nodes"));
+    if (!n || *n == 0 || *n > kMaxNodes)
+      return Error{"-nodes " + last(g, "nodes"), fmt::format("not a number from 1 to {}", kMaxNodes), "write -nodes 2"};
+    out.nodes = static_cast<u32>(*n);
+  }
+  if (out.nodes + out.peers.size() > kMaxNodes)
+    return Error{"-node", fmt::format("more than {} nodes", kMaxNodes), "ask for fewer"};
+  return ok();
+}
+
+Status read_gdb(const Given& g, RunOptions& out) {
+  out.gdb = given(g, "gdb") ? last(g, "gdb") : given(g, "s") ? "tcp::1234" : "";
+  if (out.gdb.empty() || out.gdb == "none") {
+    out.gdb.clear();
+    return ok();
+  }
+  const auto colon = out.gdb.rfind(':');
+  const u64 port = colon == std::string::npos ? 0 : parse_u64(out.gdb.substr(colon + 1)).value_or(0);
+  if (!out.gdb.starts_with("tcp:") || port == 0 || port > 0xffff || colon < 4)
+    return Error{"-gdb " + out.gdb, "not a place to listen at", "write -gdb tcp::1234"};
+  return ok();
+}
+
+void read_plain(const Given& g, RunOptions& out) {
+  out.cpu = last(g, "cpu", out.cpu);
+  out.kernel = last(g, "kernel");
+  out.initrd = last(g, "initrd");
+  out.append = last(g, "append");
+  out.serial = all(g, "serial");
+  out.debugcon = last(g, "debugcon");
+  out.no_reboot = given(g, "no-reboot");
+  out.no_shutdown = given(g, "no-shutdown");
+  out.start_stopped = given(g, "S");
+  out.name = last(g, "name");
+  out.symbols = last(g, "symbols");
+  out.stats_file = last(g, "stats");
+  out.log_categories = last(g, "d");
+  out.log_file = last(g, "D");
+  out.one_insn_per_block = given(g, "singlestep");
+  out.check_coherence = given(g, "check");
+  out.secret_file = last(g, "secret");
+}
+
+Result<Command> parse_run(const std::vector<std::string>& arguments) {
+  auto g = collect(run_options(), arguments);
+  if (!g) return g.error();
+  if (given(*g, "h") || given(*g, "help")) return Command{.text = run_help()};
+  if (last(*g, "d") == "help") return Command{.text = log_help()};
+  Command c{.kind = Command::Kind::Run};
+  read_plain(*g, c.run);
+  using Step = Status (*)(const Given&, RunOptions&);
+  for (const Step step : {read_memory, read_smp, read_machine, read_devices, read_rtc, read_nodes, read_gdb})
+    if (Status s = step(*g, c.run); !s) return s.error();
+  if (Status s = read_words(*g); !s) return s.error();
+  if (c.run.kernel.empty()) return Error{"run", "no kernel given", "add -kernel FILE (and see pangea run -h)"};
+  if (c.run.serial.size() > 4) return Error{"-serial", "a PC has four serial lines", "leave some out"};
+  return c;
+}
+
+Result<Command> parse_node(const std::vector<std::string>& arguments) {
+  auto g = collect(node_options(), arguments);
+  if (!g) return g.error();
+  if (given(*g, "h") || given(*g, "help")) return Command{.text = node_help()};
+  if (last(*g, "d") == "help") return Command{.text = log_help()};
+  Command c{.kind = Command::Kind::Node};
+  c.node.listen = last(*g, "listen");
+  c.node.secret_file = last(*g, "secret");
+  c.node.log_categories = last(*g, "d");
+  c.node.log_file = last(*g, "D");
+  c.node.stats_file = last(*g, "stats");
+  c.node.child = given(*g, "child");
+  if (c.node.listen.empty()) return Error{"node", "no place to wait at", "add -listen tcp://0.0.0.0:7000"};
+  return c;
+}
+}  // namespace
+
+Result<Command> parse_command_line(const std::vector<std::string>& arguments) {
+  if (arguments.empty()) return Command{.text = main_help()};
+  const std::string& first = arguments[0];
+  for (const std::string& a : arguments)
+    if (a == "-version" || a == "--version") return Command{.text = "pangea " PANGEA_VERSION "\n"};
+  if (first == "-h" || first == "-help" || first == "--help" || first == "help") return Command{.text = main_help()};
+  const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+  if (first == "run") return parse_run(rest);
+  if (first == "node") return parse_node(rest);
+  return Error{first, "not a command", "use pangea run or pangea node (see pangea -h)"};
+}
+}  // namespace pangea::machine
