@@ -44,7 +44,7 @@ struct Insn {
   u64 imm = 0;    // sign-extended to 64 bits where the form sign-extends
   u64 imm2 = 0;
   u8 imm_bytes = 0;               // bytes of `imm` in the encoding (0: none)
-  u8 op_bytes[4] = {0, 0, 0, 0};  // resolved width of each operand
+  u16 op_bytes[kMaxOperands] = {};  // resolved width of each operand
 };
 
 enum class DecodeStatus : u8 {

@@ -47,6 +47,8 @@ enum class Width : u8 {
   Far,  // 4, 6 or 10 (m16:16, m16:32, m16:64)
   Any,  // memory of a size that the row's `mem_bytes` gives (FXSAVE 512, FLDENV 14/28, ...), 0: none accessed (LEA,
         // INVLPG)
+  A,      // 4 or 8: a pair of operand-size values (BOUND)
+  Table,  // pseudo-descriptor of LGDT, SGDT: 6, in 64-bit mode 10
 };
 
 struct Operand {
@@ -55,16 +57,18 @@ struct Operand {
   Width width = Width::None;
   bool read = false;
   bool write = false;
-  u8 fixed = 0;  // register number for Implicit
+  u8 fixed = 0;  // register number for Implicit; for Imm: 1 if the encoded byte is sign-extended
 };
+inline constexpr unsigned kMaxOperands = 6;
 
 /// Arithmetic flags as their RFLAGS bits.
 inline constexpr u16 kCF = 0x001, kPF = 0x004, kAF = 0x010, kZF = 0x040, kSF = 0x080, kOF = 0x800;
 inline constexpr u16 kArith = kCF | kPF | kAF | kZF | kSF | kOF;
 
 enum class Map : u8 { One, M0F, M0F38, M0F3A };
-/// Mandatory prefix. Any: the form does not look at 66/F2/F3 (66 then means operand size, if the form has one).
-enum class Pp : u8 { Any, None, P66, PF3, PF2 };
+/// Mandatory prefix. Any: the form does not look at 66/F2/F3 (66 then means operand size, if the form has one). None:
+/// none of them is allowed. NoRep: F2 and F3 are not. With F2 or F3 as mandatory prefix, 66 is the operand size.
+enum class Pp : u8 { Any, None, P66, PF3, PF2, NoRep };
 enum class ModRm : u8 { None, Any, Mem, Reg };
 
 // Row attributes, or-ed.
@@ -92,6 +96,13 @@ inline constexpr u32 kCanFpFault = 1u << 18;  // may raise #XM or #MF natively
 inline constexpr u32 kAddr =
     1u << 19;  // memory operand's address is used, no memory is accessed (LEA, INVLPG, NOP Ev, PREFETCH)
 inline constexpr u32 kVexL0 = 1u << 20, kVexL1 = 1u << 21;
+inline constexpr u32 kPlusReg = 1u << 22;  // the opcode's low three bits are a register number
+inline constexpr u32 kForce64 = 1u << 23;  // near branch: in 64-bit mode the operand size is 64 whatever the prefixes
+inline constexpr u32 kModIgnored = 1u << 24;  // ModRM.mod is taken as 3 (MOV to and from CR, DR)
+inline constexpr u32 kModeSize = 1u << 25;    // operand size is 64 in 64-bit mode, else 32, whatever the prefixes
+inline constexpr u32 kVsib = 1u << 26;        // SIB's index is a vector register (gathers)
+inline constexpr u32 kRexB0 = 1u << 27;       // row matches only REX.B = 0 (NOP against XCHG R8, RAX)
+inline constexpr u32 kDefaultDs = 1u << 28;   // reads or writes at DS:[rBX or rDI] without a ModRM operand
 
 struct IsaRow {
   const char* name;  // mnemonic, lower case, Intel spelling
@@ -109,6 +120,6 @@ struct IsaRow {
   u16 flags_undefined;
   u16 mem_bytes;  // for Width::Any
   u32 attr;
-  Operand op[4];
+  Operand op[kMaxOperands];  // in Intel's order, explicit ones first
 };
 }  // namespace pangea::x86

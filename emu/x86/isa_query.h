@@ -1,0 +1,20 @@
+// The instruction table as a list: for the tests, the random-sequence generator and tables indexed by row.
+#pragma once
+#include <span>
+#include <string_view>
+
+#include "emu/x86/ids.h"
+#include "emu/x86/insn.h"
+
+namespace pangea::x86 {
+/// All rows, in the order of the isa_*.inc files. Indices are stable within one build.
+std::span<const IsaRow> isa_rows();
+/// Index of a row of the table. `row` must point into isa_rows().
+usize row_index(const IsaRow* row);
+
+const char* emit_name(EmitId id);
+const char* exec_name(ExecId id);
+
+/// Mnemonic of a decoded instruction, operand size resolved ("cbw/cwde/cdqe" gives "cdqe"); conditions are in the names.
+std::string_view mnemonic(const Insn& insn);
+}  // namespace pangea::x86
