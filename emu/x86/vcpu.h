@@ -1,5 +1,6 @@
 // One vCPU: its state, soft TLB and ports; and the C++ side of every guest memory access.
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "emu/base/ports.h"
@@ -9,6 +10,7 @@
 #include "emu/x86/tlb.h"
 
 namespace pangea::x86 {
+struct AccessScratch;
 
 /// The ports of one vCPU. All outlive it.
 struct VcpuPorts {
@@ -29,9 +31,12 @@ class Vcpu final : public Agent, public VcpuSignals {
   NodeMemory& memory() { return memory_; }
   const CpuidConfig& cpuid() const { return cpuid_; }
   VcpuPorts& ports() { return ports_; }
+  AccessScratch& scratch() { return *scratch_; }  // of memory.cc and bounce.cc
 
   /// State after power-on (RESET) or INIT. SDM Vol. 3A table 10-1. The boot vCPU runs, others wait for SIPI.
   void reset(bool power_on);
+  /// SIPI: real mode at vector * 4096. Nothing unless the vCPU waits for it.
+  void start_up(u8 vector);
 
   // --- Agent, VcpuSignals (any thread) ---
   std::atomic<u32>& exit_request() override { return tlb_->state().exit_request; }
@@ -57,6 +62,7 @@ class Vcpu final : public Agent, public VcpuSignals {
   std::atomic<u32> events_{0};
   std::atomic<u8> sipi_vector_{0};
   std::function<void()> waker_;
+  std::unique_ptr<AccessScratch> scratch_;
 };
 
 /// Recomputes state.mode and state.seg_base; call after any change of CR0, CR4, XCR0, EFER, RFLAGS.{TF,AC,VM}, CPL, a
@@ -97,8 +103,9 @@ struct Target {
 /// page walk (sets A/D), rights check, TLB install. Next: `out` is valid. Fault: #PF or #GP/#SS(non-canonical) in
 /// state.exception. Wait: state.wait_page. `size` <= bytes left in the page.
 Outcome translate(Vcpu& c, u64 gva, Intent intent, bool implicit_supervisor, Target& out);
-/// The fill behind generated code's miss: as translate for `user`, data access of `size` bytes that may cross a page.
-/// Next: the TLB now holds the page for the access: look again. Careful: MMIO, page crossing or a page with code.
+/// The fill behind generated code's miss: as translate for the current privilege (bank tlb_bank(state.mode)), data
+/// access of `size` bytes that may cross a page. Next: the TLB now holds the page for the access: look again. Careful:
+/// MMIO, page crossing, non-canonical address or a page with code. Touches no vector register.
 Outcome tlb_fill(Vcpu& c, u64 gva, unsigned size, Access access);
 /// Translates without side effects (no A/D, no fault, no install): for the debugger and logs. False: not mapped.
 bool debug_translate(Vcpu& c, u64 gva, Gpa& out);
