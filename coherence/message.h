@@ -11,14 +11,11 @@
 #include <string>
 
 #include "emu/base/result.h"
-#include "emu/mem/address.h"
+#include "emu/mem/page_table.h"
 
 namespace pangea::coherence {
 
 inline constexpr unsigned kMaxNodes = 64;  // sharers are one 64-bit map
-
-/// What a node may do with a page: Invalid, Shared, Modified of DESIGN section 5.
-enum class Right : u8 { None, Read, Write };
 
 enum class MsgKind : u8 { Request = 1, Fetch, Invalidate, Grant, Ack, Done };
 
@@ -64,5 +61,6 @@ Result<Msg> decode(std::span<const u8> bytes, unsigned nodes, PageNumber pages_e
 
 /// One line for logs and traces: "Grant page 0x1a want W req 2#17 v9 acks {0,3} +page".
 std::string to_string(const Msg& msg);
+/// Invalid, Shared, Modified: the states of DESIGN section 5.
 const char* to_string(Right right);
 }  // namespace pangea::coherence
