@@ -44,8 +44,7 @@ void AddressSpace::rebuild_ports(u64 first, u64 count) {
 }
 
 void AddressSpace::unmap_pio(u16 first, const Device& device) {
-  const usize n =
-      std::erase_if(pio_, [&](const Range& r) { return r.base == first && r.device == &device; });
+  const usize n = std::erase_if(pio_, [&](const Range& r) { return r.base == first && r.device == &device; });
   if (n) rebuild_ports(0, kPorts);  // indices have shifted; rare, so the whole table
 }
 

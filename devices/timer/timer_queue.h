@@ -33,8 +33,8 @@ class TimerQueue {
 
   /// Guest nanoseconds of the earliest armed timer, or kNever. Lock-free.
   u64 next_deadline() const { return next_.load(std::memory_order_acquire); }
-  /// Runs callbacks of timers whose deadline is at or before `now_ns`, earliest first, at most twice as many as there are
-  /// timers (one that re-arms itself in the past cannot hold the thread). One thread at a time, and not from a
+  /// Runs callbacks of timers whose deadline is at or before `now_ns`, earliest first, at most twice as many as there
+  /// are timers (one that re-arms itself in the past cannot hold the thread). One thread at a time, and not from a
   /// callback. Returns next_deadline().
   u64 run_due(u64 now_ns);
   u64 now_ns() { return clock_.now_ns(); }
