@@ -161,16 +161,18 @@ void Requester::complete_if_ready(PageNumber page) {
     return;
   }
   s_.outstanding.erase(page);
-  admit_refused();
+  wake_refused();
 }
 
-void Requester::admit_refused() {
-  if (refused_ == 0) return;
-  const auto agent = static_cast<AgentId>(std::countr_zero(refused_));
-  const Waiting w = waiting_[agent];
-  refused_ &= ~bit(agent);
-  waiting_[agent].active = false;
-  s_.out->push_back(Wake{w.page});  // it asks again, and finds room
+/// A place is free. All are woken, not one: it might find its page there and leave the place unused, and then nobody
+/// would ever wake the others.
+void Requester::wake_refused() {
+  for (u64 m = refused_; m != 0; m &= m - 1) {
+    Waiting& w = waiting_[static_cast<usize>(std::countr_zero(m))];
+    w.active = false;
+    s_.out->push_back(Wake{w.page});
+  }
+  refused_ = 0;
 }
 
 const Fatal* Requester::timed_out() {
@@ -192,8 +194,6 @@ u64 Requester::next_deadline_ns() const {
 
 void Requester::wake_all() {
   s_.outstanding.for_each([&](PageNumber page, const Outstanding&) { s_.out->push_back(Wake{page}); });
-  for (u64 m = refused_; m != 0; m &= m - 1)
-    s_.out->push_back(Wake{waiting_[static_cast<usize>(std::countr_zero(m))].page});
-  refused_ = 0;
+  wake_refused();
 }
 }  // namespace pangea::coherence

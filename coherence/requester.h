@@ -37,7 +37,7 @@ class Requester {
   void complete_if_ready(PageNumber page);
   void send(PageNumber page, Outstanding& o);
   void join(Outstanding& o, Want want, AgentId agent);
-  void admit_refused();
+  void wake_refused();
 
   State& s_;
   u64 next_serial_ = 1;

@@ -20,7 +20,7 @@ Plan Plan::from_seed(u64 seed) {
   p.tail_percent = r.chance(1, 3) ? pick(1, 20) : 0;
   p.safepoint_ns = r.chance(1, 4) ? 10000 : pick(1, 1000);
   // Without holds, two nodes that need the same two pages do steal them from each other for ever (simulated: they do).
-  p.max_hold_ns = p.pages_per_instruction == 1 && r.chance(1, 2) ? 0 : 10'000'000;
+  p.max_hold_ns = p.pages_per_instruction == 1 && r.chance(1, 2) ? 0 : r.chance(1, 2) ? 10'000'000 : 1'000'000'000'000;
   p.min_hold_ns = p.max_hold_ns != 0 && r.chance(1, 4) ? 5000 : 0;
   p.write_percent = r.chance(1, 4) ? 95 : pick(5, 80);
   p.claim_percent = r.chance(1, 2) ? pick(1, 30) : 0;

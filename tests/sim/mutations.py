@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Puts one-line mistakes into a copy of coherence/ and checks that the tests go red for each of them.
+
+usage: tests/sim/mutations.py BUILD_DIR [NAME...]      BUILD_DIR: configured with meson, tests built
+A survivor is a hole in the tests (or a line that does nothing). Exit status: number of survivors.
+"""
+import pathlib, re, shutil, subprocess, sys, tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# name, file, text as it stands, text with the mistake
+MUTATIONS = [
+    ('installs before the acknowledgements', 'requester.cc', '!found->granted || (found->expected & ~found->acks)', '!found->granted'),
+    ('one sharer is not invalidated', 'directory.cc', 'for (u64 rest = others; rest', 'for (u64 rest = others & (others - 1); rest'),
+    ('and is not waited for either', 'directory.cc', 'holders & ~bit_of(granter);', 'holders & ~bit_of(granter) & ~(holders & -holders);'),
+    ('a reader is not noted as sharer', 'directory.cc', 'e.sharers |= bit_of(p.node);', ';'),
+    ('a request clears the sharers', 'directory.cc', 'e.sharers |= bit_of(p.node);', 'e.sharers = bit_of(p.node);'),
+    ('answers before the hand-over', 'holder.cc', 'next_token_++;', 'next_token_++;\n  answer(order);'),
+    ('lowers the right before the hand-over only', 'holder.cc', 'if (order.kind != Order::Kind::Drop) answer(order);', ''),
+    ('stale bytes taken for current', 'directory.cc', 'p.want == Want::Write && p.have != e.version;', 'p.want == Want::Write && p.have + 1 < e.version;'),
+    ('stale bytes taken for current by readers', 'directory.cc', 'e.modified || p.have != e.version', 'e.modified || p.have + 1 < e.version'),
+    ('untouched pages assumed everywhere', 'directory.cc', 'e.modified || p.have != e.version', '(e.modified || p.have != e.version) && p.have != 0'),
+    ('writing does not count the version up', 'directory.cc', 'm.version = e.version + 1;', 'm.version = e.version;'),
+    ('16-bit versions', 'directory.cc', 'm.version = e.version + 1;', 'm.version = (e.version + 1) & 0xf;'),
+    ('holds tested the wrong way round', 'holder.cc', 'if (until <= s_.now_ns) return surrender', 'if (until > s_.now_ns) return surrender'),
+    ('no holds', 'requester.cc', 's_.holds.installed(page, served, s_.now_ns);', ''),
+    ('holds without order', 'requester.cc', 's_.holds.waits_for(agent, page);', ''),
+    ('deferred hand-overs forgotten', 'protocol.cc', 'p.holder.retry_deferred();', ''),
+    ('the source may drop its copy', 'holder.cc', ' || s_.local.source(page)) return;', ') return;'),
+    ('a downgraded writer forgets that it is the source', 'holder.cc', 'order.keep != Right::None && s_.local.source(page)', 'false'),
+    ('a drop keeps the version', 'holder.cc', 's_.local.set_version(page, 0);', ''),
+    ('a request overtakes a drop', 'requester.cc', 'if (!order || !order->discard) send', 'send'),
+    ('a request that waited for a drop is lost', 'protocol.cc', 'if (holder.surrendered(e.page, e.token)) requester.resume(e.page);', 'holder.surrendered(e.page, e.token);'),
+    ('an invalidation during a drop is lost', 'holder.cc', 'dropping->kind = order.kind;', ''),
+    ('the granter is waited for twice', 'directory.cc', 'm.nodes = others;', 'm.nodes = holders;'),
+    ('the FIFO loses who waits', 'directory.cc', 'if (after == kNone) return transactions_.erase(page);', 'return transactions_.erase(page);'),
+    ('requests under way never end', 'directory.cc', 'under_way_[pool_[slot].node.v]--;', ''),
+    ('the home taken for a source it is not', 'directory.cc', 'if (p.node == s_.cfg.self) e.owner', 'e.owner'),
+    ('transactions overlap', 'directory.cc', '  if (t) {\n', '  if (t) start_head(msg.page);\n  if (t) {\n'),
+    ('a lost node wakes nobody', 'protocol.cc', '  requester.wake_all();', ''),
+    ('a lost node is reported each time', 'protocol.cc', '  dead = true;', ''),
+    ('a page that begins with zeros taken for zero', 'executor.cc', 'return first == 0 && std::memcmp(page, page + sizeof first, kPageSize - sizeof first) == 0;', 'return first == 0;'),
+    ('a claim shows old bytes', 'requester.cc', 's_.out->push_back(Fill{msg.page, FillSource::Claim});', ''),
+    ('a zero page is not filled', 'requester.cc', 's_.out->push_back(Fill{msg.page, zero ? FillSource::Zero : FillSource::Message});', 'if (!zero) s_.out->push_back(Fill{msg.page, FillSource::Message});'),
+    ('refused agents are forgotten', 'requester.cc', '  s_.outstanding.erase(page);\n  wake_refused();', '  s_.outstanding.erase(page);'),
+    ('nobody is woken', 'requester.cc', 's_.out->push_back(Wake{page});\n  Msg done', 'Msg done'),
+    ('Done before Install is forgotten', 'requester.cc', 's_.post(s_.home(page), done);', ''),
+    ('a merged writer gets a read right', 'requester.cc', 'if (!write && o.wants_write) {', 'if (false) {'),
+    ('replayed requests are served', 'directory.cc', 'if (msg.serial <= last_serial_[from.v]) return', 'if (false) return'),
+    ('a peer may fill the pool', 'directory.cc', 'if (under_way_[from.v] >= s_.cfg.max_requests) return', 'if (false) return'),
+    ('anybody may order', 'protocol.cc', 'if (*home != e.from) return', 'if (false) return'),
+    ('a grant may come twice', 'requester.cc', '!o || !o->sent || o->granted || o->serial', '!o || !o->sent || o->serial'),
+    ('an acknowledgement may come twice', 'requester.cc', ' || (o->acks & bit_of(from)))', ')'),
+    ('bytes accepted into a visible frame', 'requester.cc', ' && content > ours && right == Right::None;', ' && content > ours;'),
+    ('an order during a hand-over', 'holder.cc', 'if (o && o->granted) return false;', ''),
+    ('a request never times out', 'protocol.cc', 'if (const Fatal* fatal = p.requester.timed_out()) p.stop(*fatal);', ''),
+]
+
+
+def run(command, timeout):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def main():
+    build = pathlib.Path(sys.argv[1])
+    names = sys.argv[2:]
+    work = pathlib.Path(tempfile.mkdtemp(prefix='pangea-mutations-'))
+    shutil.copytree(ROOT / 'coherence', work / 'coherence')
+    flags = ['-std=c++20', '-O1', '-I', str(work), '-I', str(ROOT), '-I', str(build)]
+    libs = [str(build / p) for p in ('tests/sim/libsim.a', 'coherence/libcoherence.a', 'coherence/libcoherence_wire.a', 'emu/base/libbase.a')]
+    tests = {
+        'sim': [ROOT / 'tests/sim/sim_test.cc'],
+        'unit': sorted((ROOT / 'coherence').glob('*_test.cc')),
+    }
+    survivors = 0
+    for kind, sources in tests.items():
+        for s in sources:
+            subprocess.run(['ccache', 'g++', *flags, '-c', str(s), '-o', str(work / f'{kind}-{s.stem}.o')], check=True)
+    for name, file, old, new in MUTATIONS:
+        if names and name not in names:
+            continue
+        text = (ROOT / 'coherence' / file).read_text()
+        if text.count(old) != 1:
+            print(f'STALE     {name}: {file} has {text.count(old)} places like it')
+            survivors += 1
+            continue
+        (work / 'coherence' / file).write_text(text.replace(old, new))
+        built = run(['g++', *flags, '-c', str(work / 'coherence' / file), '-o', str(work / 'mutant.o')], 120)
+        (work / 'coherence' / file).write_text(text)
+        if built.returncode:
+            print(f'NO BUILD  {name}: {built.stderr.splitlines()[0]}')
+            survivors += 1
+            continue
+        red = []
+        for kind in tests:
+            exe = work / kind
+            objects = [str(o) for o in work.glob(f'{kind}-*.o')]
+            main_lib = ['-lgtest_main'] if kind == 'unit' else []
+            subprocess.run(['g++', *objects, str(work / 'mutant.o'), *libs, *main_lib, '-lgtest', '-lprotobuf-lite', '-lprotobuf', '-lfmt', '-lpthread', '-o', str(exe)], check=True)
+            r = run([str(exe)], 300)
+            if r is None or r.returncode:
+                hit = re.search(r'(--seed \d+|seed \d+)', r.stdout + r.stderr) if r else None
+                red.append(f'{kind} ({hit.group(1)})' if hit else kind)
+        survivors += not red
+        print(f'{"red      " if red else "SURVIVES "} {name}: {", ".join(red)}', flush=True)
+    shutil.rmtree(work)
+    print(f'{survivors} survive')
+    return survivors
+
+
+if __name__ == '__main__':
+    sys.exit(main())
