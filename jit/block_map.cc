@@ -1,0 +1,79 @@
+#include "jit/block_map.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "jit/host_asm.h"
+
+namespace pangea::jit {
+namespace {
+/// Redirects a rel32 that other threads may be executing. It lies within eight aligned bytes, so the store is one piece.
+void patch(u8* rel32, const u8* target) {
+  const i32 v = static_cast<i32>(target - (rel32 + 4));
+  __atomic_store_n(reinterpret_cast<i32*>(rel32), v, __ATOMIC_RELEASE);
+}
+}  // namespace
+
+Block* BlockMap::insert(std::unique_ptr<Block> block) {
+  Block* b = block.get();
+  by_key_[b->key] = b;
+  for (unsigned k = 0; k < b->page_count; ++k) by_page_[b->pages[k].v].push_back(b);
+  all_.push_back(std::move(block));
+  return b;
+}
+
+void BlockMap::link(Link& l, Block& target) {
+  if (l.from->dead || target.dead || l.to) return;
+  l.to = &target;
+  target.incoming.push_back(&l);
+  patch(l.rel32, target.code);
+}
+
+void BlockMap::kill(Block& b) {
+  if (b.dead) return;
+  b.dead = true;
+  by_key_.erase(b.key);
+  for (Link* l : b.incoming) {
+    patch(l->rel32, l->unlinked);
+    l->to = nullptr;
+  }
+  b.incoming.clear();
+  for (unsigned k = 0; k < b.link_count; ++k) {
+    Link& l = b.links[k];
+    if (!l.to) continue;
+    patch(l.rel32, l.unlinked);
+    std::erase(l.to->incoming, &l);
+    l.to = nullptr;
+  }
+}
+
+unsigned BlockMap::kill_page(PageNumber page) {
+  const auto it = by_page_.find(page.v);
+  if (it == by_page_.end()) return 0;
+  const std::vector<Block*> blocks = std::move(it->second);
+  by_page_.erase(it);
+  for (Block* b : blocks) {
+    kill(*b);
+    for (unsigned k = 0; k < b->page_count; ++k) {
+      if (b->pages[k] == page) continue;
+      if (const auto other = by_page_.find(b->pages[k].v); other != by_page_.end()) std::erase(other->second, b);
+    }
+  }
+  return static_cast<unsigned>(blocks.size());
+}
+
+Block* BlockMap::by_host(u64 pc) const {
+  const u8* w = cache_.writable(reinterpret_cast<const u8*>(pc));
+  const auto it = std::upper_bound(all_.begin(), all_.end(), w,
+                                   [](const u8* p, const std::unique_ptr<Block>& b) { return p < b->code; });
+  if (it == all_.begin()) return nullptr;
+  Block* b = std::prev(it)->get();
+  return w < b->code + b->size ? b : nullptr;
+}
+
+void BlockMap::clear() {
+  by_key_.clear();
+  by_page_.clear();
+  all_.clear();
+}
+}  // namespace pangea::jit

@@ -1,0 +1,137 @@
+// The dispatcher: from block to block on behalf of one vCPU, until something needs the machine.
+#include "emu/base/log.h"
+#include "jit/layout.h"
+#include "jit/translator.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+namespace {
+/// Counts a vCPU in while it may be inside generated code, so that eviction can wait until no other is.
+class InCode {
+ public:
+  InCode(Vcpu& c, std::atomic<u32>& running, std::atomic<bool>& flush_wanted) : running_(running) {
+    for (;;) {
+      running_.fetch_add(1);
+      if (!flush_wanted.load()) return;
+      running_.fetch_sub(1);
+      c.park();
+      flush_wanted.wait(true);
+      c.unpark();
+    }
+  }
+  ~InCode() { running_.fetch_sub(1); }
+
+ private:
+  std::atomic<u32>& running_;
+};
+}  // namespace
+
+u32 Translator::base_kind(const VcpuState& s) const {
+  u32 kind = kPlain;
+  if (s.mode & (Mode::kSegments | Mode::kAlignCheck)) kind |= kCareful | kOne;
+  if ((s.mode & Mode::kSingleStep) || options_.one_insn_per_block) kind |= kOne;
+  return kind;
+}
+
+void Translator::start(Runner& r) {
+  VcpuState& s = r.c.state();
+  if (r.flush_jumps.exchange(false)) r.c.tlb().flush_jumps();
+  // Jump cache entries are good for one mode; within one privilege it changes rarely.
+  u32& mode = r.jump_mode[(s.mode & Mode::kUser) != 0];
+  if (mode != s.mode) {
+    r.c.tlb().flush_jumps();
+    mode = s.mode;
+  }
+}
+
+Exit Translator::enter(Runner& r, Block& b) {
+  VcpuState& s = r.c.state();
+  PANGEA_LOG(exec, "vCPU {} {:#x} mode {:#x} kind {}", r.c.id().v, s.rip, s.mode, b.key.kind);
+  s.jit_flags_ax = flags_image(s.rflags);
+  const u64 gs = reinterpret_cast<u64>(r.c.tlb().current());
+  set_gs_base(gs);
+  r.open_count = 0;
+  set_current_runner(&r);
+  stubs_.enter(&s, gs, reinterpret_cast<u64>(cache_.executable(b.code)));
+  set_current_runner(nullptr);
+  s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
+  return {static_cast<ExitKind>(s.jit_scratch[kScratchExit] & 0xff), s.jit_scratch[kScratchExitArgument]};
+}
+
+/// One instruction through bounce accesses, whatever its kind of memory.
+Outcome Translator::run_careful(Runner& r) {
+  Block* b = nullptr;
+  while (!b) {
+    if (const Outcome o = find(r, kCareful | kOne, b); o != Outcome::Next) return o;
+  }
+  const Exit e = enter(r, *b);
+  return e.kind == ExitKind::Outcome ? static_cast<Outcome>(e.argument) : Outcome::Next;
+}
+
+Outcome Translator::run(Vcpu& c) {
+  const InCode inside(c, running_, flush_wanted_);
+  Runner& r = runner(c);
+  VcpuState& s = c.state();
+  Link* pending = nullptr;
+  for (;;) {
+    start(r);
+    if (s.exit_request.load(std::memory_order_relaxed)) return Outcome::Next;
+    if (flush_wanted_.load(std::memory_order_relaxed)) return Outcome::Next;
+    const u32 kind = base_kind(s);
+    Block* b = nullptr;
+    if (const Outcome o = find(r, kind, b); o != Outcome::Next) return o;
+    if (!b) {
+      pending = nullptr;
+      continue;
+    }
+    if (!(kind & kOne)) {
+      const std::lock_guard lock(mutex_);
+      if (!b->dead) {
+        if (pending && pending->rip == s.rip) map_.link(*pending, *b);
+        c.tlb().install_jump(s.mode & Mode::kUser, s.rip, reinterpret_cast<u64>(cache_.executable(b->code)));
+      }
+    }
+    pending = nullptr;
+    const Exit e = enter(r, *b);
+    switch (e.kind) {
+      case ExitKind::Link:
+        pending = reinterpret_cast<Link*>(e.argument);
+        s.rip = pending->rip;
+        break;
+      case ExitKind::Indirect: break;
+      case ExitKind::Request:
+        if (s.mode & Mode::kSingleStep) return Outcome::Next;
+        break;
+      case ExitKind::Outcome: {
+        Outcome o = static_cast<Outcome>(e.argument);
+        if (o == Outcome::Careful) o = run_careful(r);
+        if (o != Outcome::Next && o != Outcome::Jump && o != Outcome::Again) return o;
+        if (s.interrupt_shadow || (s.mode & Mode::kSingleStep)) return Outcome::Next;
+        if (r.check_interrupts) {
+          r.check_interrupts = false;
+          if (c.ports().apic && c.ports().apic->pending_vector() >= 0) return Outcome::Next;
+        }
+        break;
+      }
+    }
+  }
+}
+
+Outcome Translator::run_one(Vcpu& c) {
+  const InCode inside(c, running_, flush_wanted_);
+  Runner& r = runner(c);
+  Block* b = nullptr;
+  const u32 kind = base_kind(c.state()) | kOne;
+  while (!b) {
+    start(r);
+    if (const Outcome o = find(r, kind, b); o != Outcome::Next) return o;
+    if (!b && flush_wanted_.load()) return Outcome::Again;
+  }
+  const Exit e = enter(r, *b);
+  if (e.kind != ExitKind::Outcome) return Outcome::Next;
+  Outcome o = static_cast<Outcome>(e.argument);
+  if (o == Outcome::Careful) o = run_careful(r);
+  return o == Outcome::Jump || o == Outcome::Again ? Outcome::Next : o;
+}
+}  // namespace pangea::jit

@@ -1,0 +1,209 @@
+// Control transfer: direct jumps (linked inside a guest page), indirect jumps and returns (jump cache), polls.
+//
+// A direct jump inside its guest page is patched to the target block: whoever runs the one has the right to run the other.
+// A jump to another page goes through the jump cache, whose entries are translations like those of the TLB: they go when the
+// mapping or the page goes. So no link has ever to be found because of a CR3 write or an INVLPG.
+//
+// Exit requests are polled where a cycle must pass: on backward direct jumps and on all indirect ones.
+#include "jit/emitter.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+u64 Emitter::truncate_ip(u64 v) const {
+  if (size_ == CodeSize::Bits64) return v;
+  return size_ == CodeSize::Bits32 ? static_cast<u32>(v) : static_cast<u16>(v);
+}
+
+void Emitter::poll(u64 rip) {
+  a_.alu_mem_imm(Alu::Cmp, gs_at(kOffExitRequest), 0, false);
+  Cold c{Cold::ExitAt};
+  c.from = a_.jcc(Cond::NE);
+  c.value = rip;
+  colds_.push_back(c);
+}
+
+void Emitter::exit_to(u64 rip) {
+  PANGEA_ASSERT(flags_ != Flags::Host);
+  if (block_.key.kind & kOne) {
+    a_.mov_imm(kT0, rip);
+    a_.jmp_to(stubs_.exit_request);
+    return;
+  }
+  if (rip <= rip_) poll(rip);
+  const u64 here = block_.key.cs_base + block_.key.rip, there = block_.key.cs_base + rip;
+  if ((here ^ there) >> kPageShift == 0 && block_.link_count < 2) {
+    Link& l = block_.links[block_.link_count];
+    l.rip = rip;
+    l.from = &block_;
+    a_.align_for_patch();
+    l.rel32 = a_.jmp();
+    Cold c{Cold::Link};
+    c.from = l.rel32;
+    c.link = block_.link_count++;
+    colds_.push_back(c);
+    return;
+  }
+  const i32 slot = off_jumps(user()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
+  const HostMem key = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, rip)));
+  if (HostAsm::fits32(rip)) {
+    a_.alu_mem_imm(Alu::Cmp, key, static_cast<i32>(rip), true);
+  } else {
+    a_.mov_imm(RAX, rip);
+    a_.op_rm(0x39, RAX, key, true);
+  }
+  Cold c{Cold::Indirect};
+  c.from = a_.jcc(Cond::NE);
+  c.value = rip;
+  colds_.push_back(c);
+  a_.jmp_mem(gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, host))));
+}
+
+void Emitter::exit_indirect() {
+  PANGEA_ASSERT(flags_ != Flags::Host);
+  if (block_.key.kind & kOne) {
+    a_.jmp_to(stubs_.exit_request);
+    return;
+  }
+  a_.alu_mem_imm(Alu::Cmp, gs_at(kOffExitRequest), 0, false);
+  HostAsm::bind(a_.jcc(Cond::NE), stubs_.exit_request);
+  const i32 jumps = off_jumps(user());
+  a_.mov32(RAX, kT0);
+  a_.alu_imm(Alu::And, RAX, static_cast<i32>(kJumpEntries - 1), false);
+  a_.shl_imm(RAX, 4);
+  static_assert(sizeof(JumpCacheEntry) == 16);
+  a_.alu_mem(Alu::Cmp, kT0, gs_at(RAX, jumps + static_cast<i32>(offsetof(JumpCacheEntry, rip))));
+  HostAsm::bind(a_.jcc(Cond::NE), stubs_.exit_indirect);
+  a_.jmp_mem(gs_at(RAX, jumps + static_cast<i32>(offsetof(JumpCacheEntry, host))));
+}
+
+void Emitter::do_Jcc(const Insn& i) {
+  load_flags();
+  save_flags();
+  const u64 target = truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0});
+  const Flags at_branch = flags_;
+  if (target <= rip_) {  // a loop: the taken way is the straight one
+    u8* fall = a_.jcc(static_cast<Cond>((i.opcode & 15) ^ 1));
+    exit_to(target);
+    a_.bind_here(fall);
+    flags_ = at_branch;
+    exit_to(next_rip());
+  } else {
+    u8* taken = a_.jcc(static_cast<Cond>(i.opcode & 15));
+    exit_to(next_rip());
+    a_.bind_here(taken);
+    flags_ = at_branch;
+    exit_to(target);
+  }
+  end_block();
+}
+
+void Emitter::do_JmpRel(const Insn& i) {
+  save_flags();
+  exit_to(truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0}));
+  end_block();
+}
+
+/// Moves the value at `m` or in a register into kT0, zero-extended from the operand size.
+void Emitter::load_target(const Insn& i, unsigned bytes) {
+  clobber_flags();
+  if (i.has_mem) {
+    const HostMem m = operand(i, bytes, true, false);
+    load_sized(kT0, m, bytes);
+  } else {
+    load_guest(kT0, i.rm);
+    if (bytes == 4) a_.mov32(kT0, kT0);
+    if (bytes == 2) a_.zx16(kT0, kT0);
+  }
+}
+
+void Emitter::do_JmpRm(const Insn& i) {
+  load_target(i, bits64() ? 8 : i.opsize);
+  exit_indirect();
+  end_block();
+}
+
+void Emitter::do_CallRel(const Insn& i) {
+  const unsigned bytes = bits64() ? 8 : i.opsize;
+  const u64 target = truncate_ip(next_rip() + i.imm) & (bytes == 2 ? 0xffff : ~u64{0});
+  push_return(bytes);
+  exit_to(target);
+  end_block();
+}
+
+void Emitter::push_return(unsigned bytes) {
+  clobber_flags();
+  stack_address(-static_cast<i32>(bytes));
+  const HostMem m = check(Seg::Ss, bytes, false, true);
+  const u64 ret = next_rip();
+  if (bytes == 8 && !HostAsm::fits32(ret)) {
+    a_.mov_imm(RAX, ret);
+    a_.store(m, RAX);
+  } else if (bytes == 2) {
+    a_.mov_imm(RAX, ret & 0xffff);
+    a_.store16(m, RAX);
+  } else {
+    a_.store_imm(m, static_cast<i32>(ret), bytes == 8);
+  }
+  commit_access();
+  add_sp(-static_cast<i64>(bytes));
+}
+
+void Emitter::do_CallRm(const Insn& i) {
+  const unsigned bytes = bits64() ? 8 : i.opsize;
+  load_target(i, bytes);
+  a_.store(gs_at(off_scratch(kScratchValue0)), kT0);
+  push_return(bytes);
+  a_.load(kT0, gs_at(off_scratch(kScratchValue0)));
+  exit_indirect();
+  end_block();
+}
+
+void Emitter::do_Ret(const Insn& i) {
+  const unsigned bytes = bits64() ? 8 : i.opsize;
+  clobber_flags();
+  stack_address(0);
+  const HostMem m = check(Seg::Ss, bytes, true, false);
+  load_sized(kT0, m, bytes);
+  add_sp(static_cast<i64>(bytes + (i.imm_bytes ? i.imm & 0xffff : 0)));
+  exit_indirect();
+  end_block();
+}
+
+void Emitter::do_RetImm(const Insn& i) { do_Ret(i); }
+
+void Emitter::do_Loop(const Insn& i) {
+  // E0 LOOPNE, E1 LOOPE, E2 LOOP. The count is RCX by address size; flags are not changed.
+  const u64 target = truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0});
+  load_flags();
+  save_flags();
+  a_.lea(RAX, at(RCX, -1), i.addrsize == 8);
+  write_guest(1, RAX, i.addrsize);
+  u8* not_taken[2] = {};
+  if (i.opcode == 0xe0) not_taken[0] = a_.jcc(Cond::E);
+  if (i.opcode == 0xe1) not_taken[0] = a_.jcc(Cond::NE);
+  // test rax, rax at the address size
+  if (i.addrsize == 2) a_.b(0x66);
+  a_.op_rr(0x85, RAX, RAX, i.addrsize == 8);
+  not_taken[1] = a_.jcc(Cond::E);
+  flags_ = Flags::Memory;
+  exit_to(target);
+  for (u8* p : not_taken)
+    if (p) a_.bind_here(p);
+  flags_ = Flags::Memory;
+  exit_to(next_rip());
+  end_block();
+}
+
+void Emitter::do_Jrcxz(const Insn& i) {
+  const u64 target = truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0});
+  clobber_flags();
+  if (i.addrsize == 2) a_.b(0x66);
+  a_.op_rr(0x85, RCX, RCX, i.addrsize == 8);
+  u8* fall = a_.jcc(Cond::NE);
+  exit_to(target);
+  a_.bind_here(fall);
+  exit_to(next_rip());
+  end_block();
+}
+}  // namespace pangea::jit

@@ -1,0 +1,137 @@
+#include "jit/emitter.h"
+
+#include "emu/x86/exec/exec.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+namespace {
+/// Host bytes that one instruction may take at most, cold part included; checked before each.
+constexpr usize kMaxHostBytesPerInsn = 640;
+
+/// Exception that the mode alone decides for a form: 0, #UD or #NM. SDM Vol. 3A table 2-2, 13.1, Vol. 2A 2.4.
+u8 forbidden(const Insn& i, u32 mode) {
+  const u32 attr = i.row->attr;
+  constexpr u8 ud = static_cast<u8>(Vector::UD), nm = static_cast<u8>(Vector::NM);
+  if ((attr & (kSse | kVex)) && (mode & Mode::kNoSse)) return ud;
+  if ((attr & kVex) && (mode & Mode::kNoAvx)) return ud;
+  if ((attr & (kSse | kVex | kX87 | kMmx)) && (mode & Mode::kFpuTrap)) return nm;
+  if ((attr & kNoModeUd) && !(mode & Mode::kProtected)) return ud;
+  return 0;
+}
+/// PAUSE leaves the block, so that a spinning vCPU lets others run.
+bool is_pause(const Insn& i) {
+  return i.row->cls == IsaClass::Control && i.row->id == static_cast<u16>(EmitId::Pause);
+}
+}  // namespace
+
+Emitter::Emitter(HostAsm asm_, Block& block, std::span<const Insn> insns, const Stubs& stubs, EmitOptions options)
+    : a_(asm_), block_(block), insns_(insns), stubs_(stubs), options_(options),
+      size_(static_cast<CodeSize>(block.key.mode & Mode::kSizeMask)), rip_(block.key.rip) {}
+
+bool Emitter::emit() {
+  compute_liveness();
+  block_.code = a_.here();
+  block_.insn_count = static_cast<u16>(insns_.size());
+  block_.insns.reserve(insns_.size());
+  usize execs = 0;
+  for (const Insn& i : insns_) execs += i.row->cls == IsaClass::Exec || is_pause(i) || forbidden(i, block_.key.mode);
+  block_.execs.reserve(execs);
+  if (options_.count_instructions)
+    a_.alu_mem_imm(Alu::Add, gs_at(kOffInstructions), static_cast<i32>(insns_.size()), true);
+  for (index_ = 0; index_ < insns_.size(); ++index_) {
+    if (a_.short_of(kMaxHostBytesPerInsn * 2)) return false;
+    if (!emit_insn()) return false;
+    rip_ = next_rip();
+  }
+  if (!ended_) {
+    index_ = static_cast<unsigned>(insns_.size() - 1);
+    const u64 next = rip_;
+    rip_ = truncate_ip(rip_ - insn().length);
+    save_flags();
+    exit_to(next);
+  }
+  block_.cold = a_.size();
+  if (a_.short_of(colds_.size() * 48)) return false;
+  emit_cold();
+  block_.size = a_.size();
+  return true;
+}
+
+bool Emitter::emit_insn() {
+  const Insn& i = insn();
+  block_.insns.push_back({static_cast<u16>(a_.size()), static_cast<u16>(rip_ - block_.key.rip), flags_ == Flags::Host});
+  careful_access_ = false;
+  access_slot_ = 0;
+  if (i.row->cls == IsaClass::Exec || forbidden(i, block_.key.mode)) {
+    emit_exec();
+  } else if (i.row->cls == IsaClass::Control) {
+    dispatch_control(i);
+  } else if (i.map == Map::One && !i.vex && (i.opcode < 0x40 ? (i.opcode & 7) == 4 || (i.opcode & 7) == 5
+                                                            : i.opcode == 0xa8 || i.opcode == 0xa9)) {
+    emit_accumulator_imm(i);
+  } else if (i.map == Map::One && !i.vex && (i.opcode & 0xf0) == 0x40) {
+    emit_short_incdec(i);
+  } else {
+    emit_native(i);
+  }
+  return true;
+}
+
+void Emitter::dispatch_control(const Insn& i) {
+  switch (static_cast<EmitId>(i.row->id)) {
+#define X(name) \
+  case EmitId::name: \
+    return do_##name(i);
+    PANGEA_EMIT_IDS(X)
+#undef X
+  }
+}
+
+void Emitter::emit_exec() {
+  const Insn& i = insn();
+  clobber_flags();
+  ExecRecord& r = block_.execs.emplace_back();
+  r.insn = i;
+  r.rip = rip_;
+  r.remaining = static_cast<u16>(insns_.size() - index_ - 1);
+  r.vector = is_pause(i) ? ExecRecord::kPause : forbidden(i, block_.key.mode);
+  r.leaves = (block_.key.kind & kOne) || (i.row->attr & kEndsBlock) || r.vector;
+  a_.mov_imm(kT0, reinterpret_cast<u64>(&r));
+  a_.call_to(stubs_.exec);
+  if (r.leaves) end_block();
+}
+
+void Emitter::emit_cold() {
+  for (Cold& c : colds_) {
+    a_.bind_here(c.from);
+    switch (c.kind) {
+      case Cold::Miss:
+        a_.alu_mem(Alu::Add, kT0, gs_at(RAX, c.tag));  // the linear address again
+        [[fallthrough]];
+      case Cold::MissConstant:
+        if (c.kind == Cold::MissConstant) a_.mov_imm(kT0, c.value);
+        a_.mov_imm(RAX, c.descriptor);
+        a_.call_to(stubs_.miss);
+        block_.colds.push_back({static_cast<u16>(a_.size()), c.insn});
+        a_.jmp_to(c.retry);
+        break;
+      case Cold::Link: {
+        Link& l = block_.links[c.link];
+        l.unlinked = a_.here();
+        a_.mov_imm(kT0, reinterpret_cast<u64>(&l));
+        a_.jmp_to(stubs_.exit_link);
+        break;
+      }
+      case Cold::ExitAt:
+        a_.mov_imm(kT0, c.value);
+        a_.jmp_to(stubs_.exit_request);
+        break;
+      case Cold::Indirect:
+        a_.mov_imm(kT0, c.value);
+        a_.jmp_to(stubs_.exit_indirect);
+        break;
+    }
+  }
+}
+}  // namespace pangea::jit

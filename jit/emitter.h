@@ -1,0 +1,148 @@
+// The emitter: one block from decoded instructions to host code. Member functions are grouped by the file that defines them.
+//
+// Where the guest's arithmetic flags are. At block edges they are in memory (VcpuState::jit_flags_ax, an image as LAHF and
+// SETO make it). Inside a block an operation leaves them in the host's RFLAGS; whatever clobbers those (a memory check, a poll, a
+// count) saves them first, whatever needs them loads them back. So at each point where a fault or an exit can happen they
+// are exact, and the record of the instruction says where.
+#pragma once
+#include <array>
+#include <span>
+
+#include "emu/x86/ids.h"
+#include "emu/x86/state.h"
+#include "jit/block.h"
+#include "jit/host_asm.h"
+#include "jit/layout.h"
+#include "jit/stubs.h"
+
+namespace pangea::jit {
+using x86::CodeSize;
+using x86::EmitId;
+using x86::Insn;
+using x86::Seg;
+
+struct EmitOptions {
+  bool count_instructions = true;
+};
+
+/// Register choice for one native operation (emit_native.cc).
+struct Assignment {
+  struct Field {
+    bool used = false;
+    u8 guest = 0;
+    u8 host = kNoReg;
+    bool load = false, store = false;  // move from/to the guest's place around the operation
+  };
+  Field reg, rm, vvvv, opcode;
+  bool accumulator = false;  // guest RAX is in host RAX during the operation
+  bool no_rex = false;       // a high byte register is involved
+  u8 borrowed = kNoReg;
+};
+
+class Emitter {
+ public:
+  Emitter(HostAsm asm_, Block& block, std::span<const Insn> insns, const Stubs& stubs, EmitOptions options);
+  /// Emits the whole block. False: it does not fit into what is left of the cache.
+  bool emit();
+  HostAsm& code() { return a_; }
+
+ private:
+  enum class Flags : u8 { Host, Memory, Both };
+
+  // emitter.cc
+  bool emit_insn();
+  void emit_exec();
+  void emit_cold();
+  u64 insn_rip() const { return rip_; }
+  u64 next_rip() const { return truncate_ip(rip_ + insn().length); }
+  u64 truncate_ip(u64 v) const;
+  const Insn& insn() const { return insns_[index_]; }
+  bool bits64() const { return size_ == CodeSize::Bits64; }
+  bool careful() const { return block_.key.kind & kCareful; }
+  bool user() const { return block_.key.mode & x86::Mode::kUser; }
+
+  // emit_flags.cc
+  void compute_liveness();
+  void save_flags();                  // after it the flags are (also) in memory; clobbers RAX
+  void clobber_flags();               // host RFLAGS are about to be lost
+  void load_flags();                  // after it the flags are (also) in the host; clobbers RAX
+  void before_native(const Insn& i);  // the operation reads flags or changes only some
+  void after_native(const Insn& i);
+
+  // emit_memory.cc
+  unsigned stack_bytes() const;                                     // 2, 4, 8: width of SP
+  void effective_address(const Insn& i);                            // kT0 = offset (no segment base)
+  bool constant_address(const Insn& i, u64& gva) const;             // 64-bit mode, no register, no FS/GS
+  HostMem check(Seg seg, unsigned size, bool read, bool write);     // kT0 = offset -> host operand; flags already saved
+  HostMem operand(const Insn& i, unsigned size, bool read, bool write);
+  HostMem check_constant(u64 gva, unsigned size, bool write);
+  void commit_access();                                             // after a careful write
+  void stack_address(i32 delta);                                    // kT0 = SP + delta
+  void add_sp(i64 delta);
+
+  // emit_native.cc
+  Assignment assign(const Insn& i, bool accumulator);
+  void load_assigned(const Assignment& s);
+  void store_assigned(const Insn& i, const Assignment& s);
+  void encode(const Insn& i, const Assignment& s, const HostMem* mem);
+  void emit_native(const Insn& i, bool accumulator = false);
+  void emit_accumulator_imm(const Insn& i);
+  void emit_short_incdec(const Insn& i);
+  void load_guest(u8 host, unsigned guest);   // full 64 bits
+  void store_guest(unsigned guest, u8 host);
+  void write_guest(unsigned guest, u8 host, unsigned bytes);  // partial, 32-bit zero-extending
+
+  // emit_control.cc, emit_stack.cc, emit_misc.cc: one function per EmitId
+#define X(name) void do_##name(const Insn& i);
+  PANGEA_EMIT_IDS(X)
+#undef X
+  void dispatch_control(const Insn& i);
+  void exit_to(u64 rip);                     // direct jump to a known address
+  void exit_indirect();                      // kT0 = target
+  void poll(u64 rip);
+  void end_block() { ended_ = true; }
+  void load_target(const Insn& i, unsigned bytes);
+  void push_return(unsigned bytes);
+  void push_value_in_scratch(unsigned bytes);
+  void store_sized(const HostMem& m, u8 reg, unsigned bytes);
+  void load_sized(u8 reg, const HostMem& m, unsigned bytes);
+
+  struct Cold {
+    enum Kind : u8 { Miss, MissConstant, Link, ExitAt, Indirect } kind;
+    u8* from = nullptr;      // rel32 that leads here
+    u8* retry = nullptr;
+    u32 descriptor = 0;
+    u64 value = 0;           // gva or rip
+    u16 insn = 0;
+    i32 tag = 0;             // offset of the tag array to undo the subtraction
+    unsigned link = 0;
+  };
+
+  HostAsm a_;
+  Block& block_;
+  std::span<const Insn> insns_;
+  const Stubs& stubs_;
+  EmitOptions options_;
+  CodeSize size_;
+  unsigned index_ = 0;
+  u64 rip_ = 0;
+  Flags flags_ = Flags::Memory;
+  bool ended_ = false;
+  bool careful_access_ = false;  // the current instruction has an access to commit
+  unsigned access_slot_ = 0;
+  std::array<u16, kMaxInsns> live_after_{};
+  std::vector<Cold> colds_;
+};
+
+/// Descriptor of an access, as the miss and bounce stubs get it in EAX.
+struct AccessDescriptor {
+  static u32 make(Seg seg, unsigned size, bool read, bool write, unsigned slot) {
+    return static_cast<u32>(seg) | (size << 8) | (read ? 1u << 24 : 0) | (write ? 1u << 25 : 0) | (slot << 26);
+  }
+  static Seg seg(u32 d) { return static_cast<Seg>(d & 0xff); }
+  static unsigned size(u32 d) { return (d >> 8) & 0xffff; }
+  static bool read(u32 d) { return (d >> 24) & 1; }
+  static bool write(u32 d) { return (d >> 25) & 1; }
+  static unsigned slot(u32 d) { return (d >> 26) & 3; }
+};
+}  // namespace pangea::jit

@@ -1,0 +1,152 @@
+#include <gtest/gtest.h>
+
+#include "jit/fixture.h"
+
+namespace pangea::jit {
+namespace {
+using namespace x86;
+
+#define GUEST(name, text)                                                        \
+  asm(".pushsection .rodata\n.globl guest_" #name "\nguest_" #name ":\n" text    \
+      "\nhlt\n.globl guest_end_" #name "\nguest_end_" #name ":\n.popsection\n"); \
+  extern "C" const char guest_##name[], guest_end_##name[];
+#define LOAD(f, name) (f).load(guest_##name, static_cast<usize>(guest_end_##name - guest_##name))
+
+GUEST(sum, "xor %eax,%eax\nmov $100,%ecx\n1: add %rcx,%rax\ndec %rcx\njnz 1b\nmov %rax,%r10\nadd $5,%r10\nmov %r10,%r15\n")
+TEST(Jit, LoopsAndMemoryRegisters) {
+  Fixture f;
+  LOAD(f, sum);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[0], 5050u);
+  EXPECT_EQ(f.vcpu->state().gpr[15], 5055u);
+  EXPECT_EQ(f.vcpu->state().instructions, 2u + 300u + 3u + 1u);
+}
+
+GUEST(calls,
+      "mov $20,%edi\ncall fib\njmp 9f\n"
+      "fib: cmp $2,%edi\njb 1f\npush %rbx\npush %rdi\nlea -1(%rdi),%edi\ncall fib\nmov %rax,%rbx\npop %rdi\n"
+      "sub $2,%edi\ncall fib\nadd %rbx,%rax\npop %rbx\nret\n1: mov %edi,%eax\nret\n9:\n")
+TEST(Jit, CallsAndReturns) {
+  Fixture f;
+  LOAD(f, calls);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[0], 6765u);
+  EXPECT_EQ(f.vcpu->state().gpr[4], Fixture::kStackTop);
+}
+
+GUEST(crossing, "mov $0x400ffd,%ebx\nmov $0x1122334455667788,%rax\nmov %rax,(%rbx)\nmov (%rbx),%rcx\nmov 1(%rbx),%edx\n"
+                "lock addq $1,(%rbx)\nmov (%rbx),%rsi\n")
+TEST(Jit, PageCrossing) {
+  Fixture f;
+  LOAD(f, crossing);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[1], 0x1122334455667788u);
+  EXPECT_EQ(f.vcpu->state().gpr[2], 0x44556677u);
+  EXPECT_EQ(f.vcpu->state().gpr[6], 0x1122334455667789u);
+}
+
+GUEST(flags, "mov $0x7fffffff,%eax\nadd $1,%eax\nmov 0x400000,%rcx\nseto %bl\nsets %bh\nstc\nmov %rcx,0x400008\nadc $0,%ecx\n"
+             "cmp %eax,%eax\npushf\npop %rdx\nmov $5,%ah\nmov %ah,%ch\nmov %eax,%esi\n")
+TEST(Jit, FlagsSurviveMemory) {
+  Fixture f;
+  LOAD(f, flags);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  const VcpuState& s = f.vcpu->state();
+  EXPECT_EQ(s.gpr[3] & 0xffff, 0x0101u);
+  EXPECT_EQ(s.gpr[1] & 0xffff, 0x0501u);
+  EXPECT_EQ(s.gpr[2], 0x46u);
+  EXPECT_EQ(s.gpr[6], 0x80000500u);
+}
+
+GUEST(divide, "mov $7,%eax\nxor %edx,%edx\nxor %ecx,%ecx\ncmp $1,%ecx\ndiv %ecx\n")
+TEST(Jit, DivideErrorIsPrecise) {
+  Fixture f;
+  LOAD(f, divide);
+  ASSERT_EQ(f.run(), Outcome::Fault);
+  const VcpuState& s = f.vcpu->state();
+  EXPECT_EQ(s.exception.vector, Vector::DE);
+  EXPECT_EQ(s.rip, Fixture::kCode + 5 + 2 + 2 + 3);
+  EXPECT_EQ(s.gpr[0], 7u);
+  EXPECT_EQ(s.rflags & kArith, kCF | kPF * 0u | kAF | kSF | (s.rflags & kPF));
+  EXPECT_EQ(s.instructions, 4u);
+}
+
+GUEST(page_fault, "mov $3,%eax\nadd $4,%eax\nmov $0x40000000,%ebx\nsub $7,%eax\nmov %rax,(%rbx)\n")
+TEST(Jit, PageFaultIsPrecise) {
+  Fixture f;
+  LOAD(f, page_fault);
+  ASSERT_EQ(f.run(), Outcome::Fault);
+  const VcpuState& s = f.vcpu->state();
+  EXPECT_EQ(s.exception.vector, Vector::PF);
+  EXPECT_EQ(s.exception.error, 2u);
+  EXPECT_EQ(s.exception.cr2, 0x40000000u);
+  EXPECT_EQ(s.rip, Fixture::kCode + 5 + 3 + 5 + 3);
+  EXPECT_EQ(s.rflags & kArith, kZF | kPF);
+  EXPECT_EQ(s.instructions, 4u);
+}
+
+GUEST(self_modify, "mov $3,%ecx\n1: movb %cl,2f+1(%rip)\n2: mov $0x55,%al\nadd %al,%bl\ndec %ecx\njnz 1b\n")
+TEST(Jit, SelfModifyingCode) {
+  Fixture f;
+  f.vcpu->state().gpr[3] = 0;
+  LOAD(f, self_modify);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[3] & 0xff, 6u);
+}
+
+GUEST(vectors, "mov $2,%eax\ncvtsi2sd %eax,%xmm0\nsqrtsd %xmm0,%xmm1\nmulsd %xmm1,%xmm1\nmovsd %xmm1,0x400010\n"
+               "movups 0x400010,%xmm9\nmovq %xmm9,%r11\nfldpi\nfstpl 0x400020\nfldl 0x400020\nfistpl 0x400030\n"
+               "movaps 0x400018,%xmm0\n")
+TEST(Jit, VectorsX87AndAlignment) {
+  Fixture f;
+  LOAD(f, vectors);
+  ASSERT_EQ(f.run(), Outcome::Fault);
+  double d;
+  std::memcpy(&d, f.at(0x400010), 8);
+  EXPECT_NEAR(d, 2.0, 1e-12);
+  EXPECT_EQ(f.get64(0x400030) & 0xffffffff, 3u);
+  EXPECT_EQ(f.vcpu->state().exception.vector, Vector::GP);
+  EXPECT_EQ(f.vcpu->state().gpr[11], f.get64(0x400010));
+}
+
+GUEST(implicit, "mov $6,%eax\nmov $7,%ecx\nmul %ecx\nmov %eax,%ebx\nmov $42,%eax\nmov $9,%r10d\nmov $42,%esi\nmov %rsi,0x400000\n"
+                "lock cmpxchg %r10,0x400000\nmov 0x400000,%r15\nmov $1,%eax\ncmpxchg %rcx,%r15\ncqo\nmov $0x80,%al\ncbw\n"
+                "xchg %rax,%r11\nbt %r10,0x400000\nsbb %rbp,%rbp\nmov $100,%edi\nbts %rdi,0x400000\n")
+TEST(Jit, ImplicitAccumulator) {
+  Fixture f;
+  LOAD(f, implicit);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  const VcpuState& s = f.vcpu->state();
+  EXPECT_EQ(s.gpr[3], 42u);
+  EXPECT_EQ(s.gpr[15], 9u);
+  EXPECT_EQ(s.gpr[11], 0xff80u);
+  EXPECT_EQ(f.get64(0x400000), 9u);
+  EXPECT_EQ(f.get64(0x400008), u64{1} << 36);
+  EXPECT_EQ(s.gpr[5], 0u);
+}
+
+GUEST(io, "mov $0xfee00000,%ebx\nmov (%rbx),%eax\nmov %eax,%ecx\nmovl $0x1234,0x10(%rbx)\n")
+TEST(Jit, MemoryMappedIo) {
+  Fixture f;
+  for (u64 i = 0; i < 512; ++i) f.put64(0x5000 + 8 * i, 0xfee00087 & ~u64{0x1fffff});
+  f.put64(0x2000 + 8 * 3, 0x5007);
+  f.put64(0x5000 + 8 * 503, 0xfee00087);
+  LOAD(f, io);
+  f.put64(0x5000 + 8 * ((0xfee00000u >> 21) & 511), (0xfee00000u & ~0x1fffffu) | 0x87);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[1], 0xfee00000u);
+  EXPECT_EQ(f.io.last_write, 0x1234u);
+}
+
+class Modes : public testing::TestWithParam<bool> {};
+TEST_P(Modes, OneInstructionPerBlockGivesTheSame) {
+  EngineOptions o;
+  o.one_insn_per_block = GetParam();
+  Fixture f(o);
+  LOAD(f, calls);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[0], 6765u);
+}
+INSTANTIATE_TEST_SUITE_P(Jit, Modes, testing::Bool());
+}  // namespace
+}  // namespace pangea::jit

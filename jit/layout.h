@@ -1,0 +1,50 @@
+// Offsets off the GS base (SlotView) that generated code uses.
+#pragma once
+#include "emu/x86/tlb.h"
+
+namespace pangea::jit {
+using x86::JumpCacheEntry;
+using x86::SlotView;
+using x86::TlbEntry;
+using x86::VcpuState;
+
+inline constexpr i32 off_gpr(unsigned n) { return static_cast<i32>(offsetof(VcpuState, gpr) + 8 * n); }
+inline constexpr i32 kOffRip = offsetof(VcpuState, rip);
+inline constexpr i32 kOffExitRequest = offsetof(VcpuState, exit_request);
+inline constexpr i32 kOffFlags = offsetof(VcpuState, jit_flags_ax);
+inline constexpr i32 kOffScratch = offsetof(VcpuState, jit_scratch);
+inline constexpr i32 kOffInstructions = offsetof(VcpuState, instructions);
+inline constexpr i32 kOffXmm = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, xmm);
+inline constexpr i32 kOffMxcsr = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, mxcsr);
+inline constexpr i32 off_seg_base(unsigned n) { return static_cast<i32>(offsetof(VcpuState, seg_base) + 8 * n); }
+
+inline constexpr i32 off_entries(bool user) {
+  return static_cast<i32>(offsetof(SlotView, entries) + (user ? sizeof(TlbEntry) * x86::kTlbEntries : 0));
+}
+inline constexpr i32 kTagRead = offsetof(TlbEntry, tag_read);
+inline constexpr i32 kTagWrite = offsetof(TlbEntry, tag_write);
+inline constexpr i32 kTlbHost = offsetof(TlbEntry, host);
+inline constexpr unsigned kTlbShift = kPageShift - 5;  // 32-byte entries
+inline constexpr u32 kTlbIndexMask = (x86::kTlbEntries - 1) << 5;
+static_assert(sizeof(TlbEntry) == 1 << 5);
+
+inline constexpr i32 off_jumps(bool user) {
+  return static_cast<i32>(offsetof(SlotView, jumps) + (user ? sizeof(JumpCacheEntry) * x86::kJumpEntries : 0));
+}
+
+// Uses of VcpuState::jit_scratch.
+enum Scratch : unsigned {
+  kScratchHostRsp,   // host stack pointer to return to
+  kScratchRunner,    // Runner* of this state
+  kScratchValue0,    // a value that must survive a second memory check
+  kScratchValue1,
+  kScratchExit,      // ExitKind of the last exit
+  kScratchFaultPc,   // native fault: host PC, signal, host RFLAGS, si_code
+  kScratchFaultSignal,
+  kScratchFaultFlags,
+  kScratchFaultAddress,
+  kScratchBorrow,    // a pinned guest register that was borrowed
+  kScratchExitArgument
+};
+inline constexpr i32 off_scratch(Scratch s) { return kOffScratch + 8 * static_cast<i32>(s); }
+}  // namespace pangea::jit

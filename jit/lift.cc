@@ -1,0 +1,82 @@
+#include "jit/lift.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "emu/x86/exec/exec.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+namespace {
+constexpr IsaRow kUndefinedRow{"(undefined)", Map::One, 0, Pp::Any, ModRm::None, -1, -1, IsaClass::Exec,
+                               static_cast<u16>(ExecId::ud), 0, 0, 0, 0, 0, kEndsBlock, {}};
+
+Insn undefined(unsigned length) {
+  Insn i;
+  i.row = &kUndefinedRow;
+  i.length = static_cast<u8>(std::max(1u, length));
+  return i;
+}
+
+bool admitted(const Vcpu& c, const Insn& i) {
+  const auto f = static_cast<Feature>(i.row->feature);
+  return f == Feature::Always || c.cpuid().has(f);
+}
+
+bool ends_block(const Insn& i) {
+  if (i.row->attr & kEndsBlock) return true;
+  if (i.row->cls != IsaClass::Control) return false;
+  switch (static_cast<EmitId>(i.row->id)) {
+    case EmitId::Jcc: case EmitId::JmpRel: case EmitId::JmpRm: case EmitId::CallRel: case EmitId::CallRm: case EmitId::Ret:
+    case EmitId::RetImm: case EmitId::Loop: case EmitId::Jrcxz:
+      return true;
+    default:
+      return false;
+  }
+}
+}  // namespace
+
+Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
+  const VcpuState& s = c.state();
+  const auto size = static_cast<CodeSize>(s.mode & Mode::kSizeMask);
+  const unsigned offset = static_cast<unsigned>(first.gpa.v & kPageMask);
+  unsigned available = static_cast<unsigned>(kPageSize) - offset;
+  if (size != CodeSize::Bits64) {  // the limit of CS ends what can be fetched
+    const u64 room = s.rip > s.seg[1].limit ? 0 : u64{s.seg[1].limit} - s.rip + 1;
+    if (room == 0) return raise_gp(c);
+    available = static_cast<unsigned>(std::min<u64>(available, room));
+  }
+  out.pages[0] = page_of(first.gpa);
+  const u8* p = first.host;
+  while (out.count < max) {
+    Insn& i = out.insns[out.count];
+    DecodeStatus d = decode(p + out.bytes, available - out.bytes, size, i);
+    if (d == DecodeStatus::Truncated) {
+      if (out.count > 0) break;
+      if (offset + available < kPageSize) return raise_gp(c);  // beyond the limit of CS
+      u8 buffer[30] = {};
+      std::memcpy(buffer, p, std::min(available, 15u));
+      Target second;
+      const u64 linear = (size == CodeSize::Bits64 ? s.rip : static_cast<u32>(s.seg[1].base + s.rip)) + available;
+      const u64 next = size == CodeSize::Bits64 ? linear : static_cast<u32>(linear);
+      if (const Outcome o = translate(c, next, Intent::Fetch, false, second); o != Outcome::Next) return o;
+      if (second.mmio) return raise_gp(c);
+      std::memcpy(buffer + available, second.host, 15);
+      d = decode(buffer, available + 15, size, i);
+      out.pages[1] = page_of(second.gpa);
+      out.page_count = 2;
+    }
+    if (d == DecodeStatus::TooLong) {
+      if (out.count > 0) break;
+      return raise_gp(c);
+    }
+    if (d == DecodeStatus::Undefined || !admitted(c, i)) i = undefined(d == DecodeStatus::Ok ? i.length : 1);
+    out.bytes += i.length;
+    ++out.count;
+    if (out.page_count == 2 || ends_block(i)) break;
+    if (out.bytes >= available) break;
+  }
+  return Outcome::Next;
+}
+}  // namespace pangea::jit

@@ -1,0 +1,18 @@
+// -d in_asm,out_asm: what a block was made from and what became of it.
+#include "emu/base/log.h"
+#include "jit/translator.h"
+
+namespace pangea::jit {
+void Translator::log_block(const Block& b, const u8* bytes) const {
+  if (log_enabled(Log::in_asm_)) {
+    std::string text = fmt::format("block {:#x} gpa {:#x} mode {:#x} kind {}", b.key.rip, b.key.gpa.v, b.key.mode, b.key.kind);
+    if (b.page_count == 1) text += disassemble_range(bytes, b.guest_bytes, b.key.rip, b.key.mode);
+    log_write(Log::in_asm_, text);
+  }
+  if (log_enabled(Log::out_asm_)) {
+    const u64 at = reinterpret_cast<u64>(cache_.executable(b.code));
+    std::string text = fmt::format("block {:#x}: {} host bytes for {} instructions", b.key.rip, b.size, b.insn_count);
+    log_write(Log::out_asm_, text + disassemble_range(b.code, b.size, at, static_cast<u32>(x86::CodeSize::Bits64)));
+  }
+}
+}  // namespace pangea::jit

@@ -1,0 +1,28 @@
+// What the translator keeps per vCPU.
+#pragma once
+#include <atomic>
+
+#include "emu/x86/memory.h"
+#include "emu/x86/vcpu.h"
+#include "jit/stubs.h"
+
+namespace pangea::jit {
+class Translator;
+
+struct Runner {
+  Runner(x86::Vcpu& vcpu, Translator& t) : c(vcpu), translator(t) {}
+  x86::Vcpu& c;
+  Translator& translator;
+  x86::BounceAccess open[4];           // accesses of the careful instruction under way
+  unsigned open_count = 0;
+  std::atomic<bool> flush_jumps{false};  // set by other threads when a block died
+  u32 jump_mode[2] = {0, 0};           // the mode that the jump caches were filled under; [1] user
+  bool check_interrupts = false;       // IF rose: the dispatcher looks for a pending interrupt before it goes on
+};
+
+/// Arithmetic flags between RFLAGS and the LAHF/SETO image.
+inline u16 flags_image(u64 rflags) { return static_cast<u16>(((rflags & 0xff) << 8) | ((rflags >> 11) & 1)); }
+inline u64 merge_flags(u64 rflags, u16 image) {
+  return (rflags & ~u64{x86::kArith}) | ((image >> 8) & 0xd5u) | (image & 1 ? x86::kOF : 0u);
+}
+}  // namespace pangea::jit

@@ -1,0 +1,126 @@
+// C++ that generated code calls through the stubs. Each function either completes its part and returns 0, or puts the state to
+// the start of the instruction and returns the Outcome (plus one) with which the block is left.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "emu/base/log.h"
+#include "emu/x86/exec/exec.h"
+#include "jit/emitter.h"
+#include "jit/layout.h"
+#include "jit/translator.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+namespace {
+constexpr u64 leave(Outcome o) { return static_cast<u64>(o) + 1; }
+
+/// x87 state stays in the host's registers while C++ runs; forms that need it in the state get it there and back.
+class X87Spill {
+ public:
+  X87Spill(VcpuState& s, bool used) : s_(s), used_(used) {
+    if (!used_) return;
+    _fxsave64(image_);
+    std::memcpy(&s_.fpu.fcw, image_, 5);  // FCW, FSW, FTW
+    std::memcpy(&s_.fpu.st, image_ + 32, sizeof s_.fpu.st);
+    s_.fpu.fop = 0;  // the host's last operation is not the guest's
+    s_.fpu.fip = s_.fpu.fdp = 0;
+  }
+  ~X87Spill() {
+    if (!used_) return;
+    _fxsave64(image_);  // C++'s own vector state stays as it is
+    std::memcpy(image_, &s_.fpu.fcw, 5);
+    std::memcpy(image_ + 32, &s_.fpu.st, sizeof s_.fpu.st);
+    _fxrstor64(image_);
+  }
+  X87Spill(const X87Spill&) = delete;
+  X87Spill& operator=(const X87Spill&) = delete;
+
+ private:
+  alignas(16) u8 image_[512];
+  VcpuState& s_;
+  bool used_;
+};
+
+void advance(VcpuState& s, const Insn& insn) {
+  const u64 next = s.rip + insn.length;
+  switch (static_cast<CodeSize>(s.mode & Mode::kSizeMask)) {
+    case CodeSize::Bits64: s.rip = next; break;
+    case CodeSize::Bits32: s.rip = static_cast<u32>(next); break;
+    case CodeSize::Bits16: s.rip = static_cast<u16>(next); break;
+  }
+}
+}  // namespace
+
+const InsnRecord& Translator::leave_at(Runner& r, u64 pc) {
+  const std::lock_guard lock(mutex_);
+  const Block* b = map_.by_host(pc);
+  PANGEA_ASSERT(b);
+  const u32 offset = static_cast<u32>(cache_.writable(reinterpret_cast<const u8*>(pc)) - b->code);
+  usize k = 0;
+  if (offset > b->cold) {
+    for (const ColdRecord& cold : b->colds)
+      if (cold.host == offset) k = cold.insn;
+  } else {
+    while (k + 1 < b->insns.size() && b->insns[k + 1].host < offset) ++k;
+  }
+  VcpuState& s = r.c.state();
+  s.rip = b->key.rip + b->insns[k].guest;
+  uncount(r, b->insn_count - static_cast<unsigned>(k));
+  return b->insns[k];
+}
+
+extern "C" u64 pangea_jit_miss(Runner* r, u64 gva, u32 d, u64 return_pc) {
+  const Access access = AccessDescriptor::write(d) ? Access::Write : Access::Read;
+  const Outcome o = tlb_fill(r->c, gva, AccessDescriptor::size(d), access);
+  if (o == Outcome::Next) return 0;
+  r->translator.leave_at(*r, return_pc);
+  return leave(o);
+}
+
+extern "C" u64 pangea_jit_bounce(Runner* r, u64 offset, u32 d, u64 return_pc) {
+  const unsigned slot = AccessDescriptor::slot(d);
+  if (slot == 0) r->open_count = 0;
+  BounceAccess& a = r->open[slot];
+  a = {};
+  const Outcome o = bounce_begin(r->c, AccessDescriptor::seg(d), offset, AccessDescriptor::size(d), AccessDescriptor::read(d),
+                                 AccessDescriptor::write(d), a);
+  if (o != Outcome::Next) {
+    r->translator.leave_at(*r, return_pc);
+    return leave(o);
+  }
+  r->open_count = slot + 1;
+  r->c.state().jit_scratch[kScratchValue1] = reinterpret_cast<u64>(a.pointer);
+  return 0;
+}
+
+extern "C" u64 pangea_jit_commit(Runner* r, u64, u32, u64) {
+  for (unsigned k = 0; k < r->open_count; ++k) bounce_commit(r->c, r->open[k]);
+  r->open_count = 0;
+  return 0;
+}
+
+extern "C" u64 pangea_jit_exec(Runner* r, const ExecRecord* record) {
+  VcpuState& s = r->c.state();
+  s.rip = record->rip;
+  s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
+  Outcome o;
+  const bool interrupts_off = !(s.rflags & kFlagIF);
+  if (record->vector == ExecRecord::kPause) {
+    o = Outcome::Pause;
+  } else if (record->vector) {
+    o = raise(r->c, static_cast<Vector>(record->vector));
+  } else {
+    const X87Spill spill(s, record->insn.row->attr & kUsesFpu);
+    o = exec_function(static_cast<ExecId>(record->insn.row->id))(r->c, record->insn);
+  }
+  s.jit_flags_ax = flags_image(s.rflags);
+  if (o == Outcome::Next && !record->leaves && !s.exit_request.load(std::memory_order_relaxed)) return 0;
+  if (interrupts_off && (s.rflags & kFlagIF)) r->check_interrupts = true;
+  const bool retired = o == Outcome::Next || o == Outcome::Jump || o == Outcome::Halt || o == Outcome::Pause;
+  r->translator.uncount(*r, record->remaining + (retired ? 0u : 1u));
+  if (o == Outcome::Next || o == Outcome::Halt || o == Outcome::Pause) advance(s, record->insn);
+  return leave(o);
+}
+}  // namespace pangea::jit

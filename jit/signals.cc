@@ -1,0 +1,115 @@
+// Host faults inside generated code. A native operation that faults (DIV, SSE and x87 exceptions, alignment, a non-canonical
+// guard) arrives as a signal; the handler notes what the host's processor said and lets the thread continue at the
+// native_fault stub, which saves the registers as they were and calls pangea_jit_native_fault.
+#include <asm/prctl.h>
+#include <elf.h>
+#include <immintrin.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <mutex>
+
+#include "jit/layout.h"
+#include "jit/translator.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+namespace {
+thread_local Runner* current_runner = nullptr;
+thread_local u64 current_gs = 0;
+struct sigaction previous[3];
+constexpr int kSignals[3] = {SIGSEGV, SIGFPE, SIGBUS};
+
+struct AltStack {
+  AltStack() {
+    memory = static_cast<u8*>(std::malloc(kBytes));
+    stack_t st{};
+    st.ss_sp = memory;
+    st.ss_size = kBytes;
+    sigaltstack(&st, nullptr);
+  }
+  ~AltStack() {
+    stack_t off{};
+    off.ss_flags = SS_DISABLE;
+    sigaltstack(&off, nullptr);
+    std::free(memory);
+  }
+  static constexpr usize kBytes = 64 * 1024;
+  u8* memory;
+};
+
+void handler(int signal, siginfo_t* info, void* context) {
+  auto* uc = static_cast<ucontext_t*>(context);
+  greg_t* g = uc->uc_mcontext.gregs;
+  const u64 pc = static_cast<u64>(g[REG_RIP]);
+  Runner* r = current_runner;
+  if (r && r->translator.cache().contains_executable(pc)) {
+    VcpuState& s = r->c.state();
+    s.jit_scratch[kScratchFaultPc] = pc;
+    s.jit_scratch[kScratchFaultSignal] = static_cast<u64>(signal) | (static_cast<u64>(g[REG_TRAPNO]) << 32);
+    s.jit_scratch[kScratchFaultAddress] = reinterpret_cast<u64>(info->si_addr);
+    s.jit_scratch[kScratchFaultFlags] = static_cast<u64>(g[REG_EFL]);
+    g[REG_RIP] = static_cast<greg_t>(reinterpret_cast<u64>(r->translator.cache().executable(r->translator.stubs().native_fault)));
+    return;
+  }
+  for (unsigned k = 0; k < 3; ++k)
+    if (kSignals[k] == signal) sigaction(signal, &previous[k], nullptr);  // returns to the fault, which now takes its course
+}
+}  // namespace
+
+void install_fault_handlers() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction sa {};
+    sa.sa_sigaction = handler;
+    sa.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigemptyset(&sa.sa_mask);
+    for (unsigned k = 0; k < 3; ++k) sigaction(kSignals[k], &sa, &previous[k]);
+  });
+}
+
+void set_current_runner(Runner* r) {
+  static thread_local AltStack stack;
+  (void)stack;
+  current_runner = r;
+}
+
+__attribute__((target("fsgsbase"))) static void write_gs(u64 base) { _writegsbase_u64(base); }
+
+void set_gs_base(u64 base) {
+  if (current_gs == base) return;
+  static const bool direct = getauxval(AT_HWCAP2) & 2;  // HWCAP2_FSGSBASE
+  if (direct) write_gs(base);
+  else syscall(SYS_arch_prctl, ARCH_SET_GS, base);
+  current_gs = base;
+}
+
+extern "C" u64 pangea_jit_native_fault(Runner* r) {
+  VcpuState& s = r->c.state();
+  const u64 pc = s.jit_scratch[kScratchFaultPc];
+  const u64 trap = s.jit_scratch[kScratchFaultSignal] >> 32;
+  const InsnRecord& at = r->translator.leave_at(*r, pc + 1);
+  if (at.flags_in_host) s.jit_flags_ax = flags_image(s.jit_scratch[kScratchFaultFlags]);
+  s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
+  Outcome o;
+  switch (trap) {  // the host's exception vector, SDM Vol. 3A table 6-1
+    case 0: o = raise(r->c, Vector::DE); break;
+    case 13: o = raise_gp(r->c); break;
+    case 16: o = raise(r->c, Vector::MF); break;
+    case 17: o = raise(r->c, Vector::AC, 0); break;
+    case 19: o = raise(r->c, Vector::XM); break;
+    case 14:
+      // A guest address that equals kNoTag (not canonical) matched an empty entry, whose host page is 0: #GP as for any other.
+      PANGEA_ASSERT(s.jit_scratch[kScratchFaultAddress] < kPageSize);
+      o = raise_gp(r->c);
+      break;
+    default: PANGEA_UNREACHABLE("an unexpected host fault in generated code");
+  }
+  return static_cast<u64>(o) + 1;
+}
+}  // namespace pangea::jit

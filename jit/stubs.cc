@@ -1,0 +1,165 @@
+#include "jit/stubs.h"
+
+#include <asmjit/asmjit.h>
+
+#include "jit/layout.h"
+#include "jit/registers.h"
+
+namespace pangea::jit {
+namespace {
+namespace x = asmjit::x86;
+
+x::Mem gs(i32 disp, u32 size = 8) {
+  x::Mem m = x::ptr_abs(static_cast<u64>(static_cast<u32>(disp)), size);
+  m.setSegment(x::gs);
+  return m;
+}
+x::Gp host(u8 n) { return x::gpq(n); }
+constexpr bool caller_saved(u8 h) { return h == RCX || h == RDX || h == RSI || (h >= R8 && h <= R11); }
+
+enum class Which { All, CallerSaved, CalleeSaved };
+bool chosen(u8 h, Which w) { return w == Which::All || caller_saved(h) == (w == Which::CallerSaved); }
+
+void store_guests(x::Assembler& a, Which w) {
+  for (unsigned g = 0; g < 16; ++g)
+    if (pinned(g) && chosen(kHostOf[g], w)) a.mov(gs(off_gpr(g)), host(kHostOf[g]));
+}
+void load_guests(x::Assembler& a, Which w) {
+  for (unsigned g = 0; g < 16; ++g)
+    if (pinned(g) && chosen(kHostOf[g], w)) a.mov(host(kHostOf[g]), gs(off_gpr(g)));
+}
+void store_vectors(x::Assembler& a) {
+  for (u32 n = 0; n < 16; ++n) a.movups(gs(kOffXmm + 16 * static_cast<i32>(n), 16), x::xmm(n));
+}
+void load_vectors(x::Assembler& a) {
+  for (u32 n = 0; n < 16; ++n) a.movups(x::xmm(n), gs(kOffXmm + 16 * static_cast<i32>(n), 16));
+}
+
+struct Maker {
+  x::Assembler& a;
+  asmjit::Label leave_all, leave_saved;
+
+  void set_exit(ExitKind k) { a.mov(gs(off_scratch(kScratchExit)), static_cast<i32>(k)); }
+
+  void enter() {
+    for (u8 r : {RBX, RBP, R12, R13, R14, R15}) a.push(host(r));
+    a.sub(x::rsp, 8);  // blocks run with a 16-byte aligned stack
+    a.mov(x::rax, x::rdx);
+    a.mov(gs(off_scratch(kScratchHostRsp)), x::rsp);
+    load_vectors(a);
+    a.ldmxcsr(gs(kOffMxcsr, 4));
+    load_guests(a, Which::All);
+    a.jmp(x::rax);
+  }
+  void leave() {
+    a.bind(leave_all);
+    store_guests(a, Which::All);
+    store_vectors(a);
+    a.bind(leave_saved);
+    a.stmxcsr(gs(kOffMxcsr, 4));
+    a.mov(x::rsp, gs(off_scratch(kScratchHostRsp)));
+    a.mov(x::dword_ptr(x::rsp), 0x1f80);
+    a.ldmxcsr(x::dword_ptr(x::rsp));
+    a.add(x::rsp, 8);
+    for (u8 r : {R15, R14, R13, R12, RBP, RBX}) a.pop(host(r));
+    a.ret();
+  }
+  void exit_stub(ExitKind k) {
+    a.mov(gs(k == ExitKind::Link ? off_scratch(kScratchExitArgument) : kOffRip), x::rdi);
+    set_exit(k);
+    a.jmp(leave_all);
+  }
+  void leave_with_outcome() {
+    a.dec(x::rax);
+    a.mov(gs(off_scratch(kScratchExitArgument)), x::rax);
+    set_exit(ExitKind::Outcome);
+    a.jmp(leave_saved);
+  }
+  /// miss, bounce, commit: RDI and EAX in, RDI out (kScratchValue1).
+  void memory_helper(u64 function) {
+    const asmjit::Label out = a.newLabel();
+    store_guests(a, Which::CallerSaved);
+    store_vectors(a);
+    a.mov(gs(off_scratch(kScratchValue1)), x::rdi);
+    a.mov(x::rsi, x::rdi);
+    a.mov(x::edx, x::eax);
+    a.mov(x::rcx, x::ptr(x::rsp));
+    a.mov(x::rdi, gs(off_scratch(kScratchRunner)));
+    a.sub(x::rsp, 8);
+    a.mov(x::rax, function);
+    a.call(x::rax);
+    a.add(x::rsp, 8);
+    a.test(x::rax, x::rax);
+    a.jnz(out);
+    load_vectors(a);
+    load_guests(a, Which::CallerSaved);
+    a.mov(x::rdi, gs(off_scratch(kScratchValue1)));
+    a.ret();
+    a.bind(out);
+    store_guests(a, Which::CalleeSaved);
+    leave_with_outcome();
+  }
+  void exec_helper(u64 function) {
+    const asmjit::Label out = a.newLabel();
+    store_guests(a, Which::All);
+    store_vectors(a);
+    a.stmxcsr(gs(kOffMxcsr, 4));
+    a.mov(x::rsi, x::rdi);
+    a.mov(x::rdi, gs(off_scratch(kScratchRunner)));
+    a.sub(x::rsp, 8);
+    a.mov(x::rax, function);
+    a.call(x::rax);
+    a.add(x::rsp, 8);
+    a.ldmxcsr(gs(kOffMxcsr, 4));
+    a.test(x::rax, x::rax);
+    a.jnz(out);
+    load_vectors(a);
+    load_guests(a, Which::All);
+    a.ret();
+    a.bind(out);
+    leave_with_outcome();
+  }
+  void native_fault() {
+    store_guests(a, Which::All);
+    store_vectors(a);
+    a.and_(x::rsp, -16);
+    a.mov(x::rdi, gs(off_scratch(kScratchRunner)));
+    a.mov(x::rax, reinterpret_cast<u64>(&pangea_jit_native_fault));
+    a.call(x::rax);
+    leave_with_outcome();
+  }
+};
+}  // namespace
+
+Result<Stubs> make_stubs(CodeCache& cache) {
+  asmjit::CodeHolder code;
+  code.init(asmjit::Environment::host(), reinterpret_cast<u64>(cache.executable(cache.next())));
+  x::Assembler a(&code);
+  Maker m{a, a.newLabel(), a.newLabel()};
+  Stubs s;
+  const auto place = [&](auto&& make) {
+    a.align(asmjit::AlignMode::kCode, 16);
+    const u64 offset = a.offset();
+    make();
+    return cache.next() + offset;
+  };
+  const u8* enter = place([&] { m.enter(); });
+  place([&] { m.leave(); });
+  s.exit_link = place([&] { m.exit_stub(ExitKind::Link); });
+  s.exit_indirect = place([&] { m.exit_stub(ExitKind::Indirect); });
+  s.exit_request = place([&] { m.exit_stub(ExitKind::Request); });
+  s.miss = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_miss)); });
+  s.bounce = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_bounce)); });
+  s.commit = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_commit)); });
+  s.exec = place([&] { m.exec_helper(reinterpret_cast<u64>(&pangea_jit_exec)); });
+  s.native_fault = place([&] { m.native_fault(); });
+  const asmjit::Error e = code.flatten() ? code.flatten() : code.resolveUnresolvedLinks();
+  if (e) return Error{"translator stubs", asmjit::DebugUtils::errorAsString(e), ""};
+  const usize size = code.codeSize();
+  code.relocateToBase(reinterpret_cast<u64>(cache.executable(cache.next())));
+  code.copyFlattenedData(cache.next(), size);
+  s.enter = reinterpret_cast<decltype(s.enter)>(cache.executable(enter));
+  cache.commit(cache.next() + size);
+  return s;
+}
+}  // namespace pangea::jit

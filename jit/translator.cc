@@ -1,0 +1,178 @@
+#include "jit/translator.h"
+
+#include <thread>
+
+#include "emu/base/log.h"
+#include "jit/emitter.h"
+#include "jit/engine.h"
+#include "jit/lift.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+namespace {
+constexpr usize kReserve = 256 * 1024;  // bytes that must be free before a block is begun
+}
+
+Result<std::unique_ptr<Engine>> make_translator(NodeMemory& memory, const EngineOptions& options) {
+  Result<CodeCache> cache = CodeCache::create(options.code_cache_bytes);
+  if (!cache) return cache.error();
+  Result<Stubs> stubs = make_stubs(*cache);
+  if (!stubs) return stubs.error();
+  install_fault_handlers();
+  auto t = std::make_unique<Translator>(memory, options, std::move(*cache), *stubs);
+  memory.code = t.get();
+  return std::unique_ptr<Engine>(std::move(t));
+}
+
+Result<std::unique_ptr<Engine>> make_engine(NodeMemory& memory, const EngineOptions& options) {
+  return make_translator(memory, options);
+}
+
+Translator::Translator(NodeMemory& memory, const EngineOptions& options, CodeCache cache, Stubs stubs)
+    : memory_(memory), options_(options), cache_(std::move(cache)), stubs_(stubs), first_block_(cache_.next()), map_(cache_) {}
+
+Translator::~Translator() = default;
+
+EngineStats Translator::stats() const {
+  const std::lock_guard lock(mutex_);
+  EngineStats s = stats_;
+  s.blocks = map_.size();
+  return s;
+}
+
+Runner& Translator::runner(Vcpu& c) {
+  auto* r = reinterpret_cast<Runner*>(c.state().jit_scratch[kScratchRunner]);
+  if (r) return *r;
+  const std::lock_guard lock(mutex_);
+  for (const auto& known : runners_)
+    if (&known->c == &c) r = known.get();
+  if (!r) {
+    runners_.push_back(std::make_unique<Runner>(c, *this));
+    r = runners_.back().get();
+  }
+  c.state().jit_scratch[kScratchRunner] = reinterpret_cast<u64>(r);
+  return *r;
+}
+
+/// Marks the page as holding code and takes every write tag away. False: the vCPU was parked meanwhile, start again.
+bool Translator::ready_code_page(Vcpu& c, PageNumber page) {
+  if (memory_.pages.load(page) & PageTable::kHasCode) return true;
+  c.note_may_hold(page);
+  memory_.pages.set(page, PageTable::kHasCode);
+  c.tlb().drop_page(page, Right::Read);
+  auto done = std::make_shared<std::atomic<bool>>(false);
+  memory_.safepoints.revoke(
+      page, Right::Read,
+      [done] {
+        done->store(true);
+        done->notify_all();
+      },
+      &c);
+  if (done->load()) return true;
+  c.park();
+  done->wait(false);
+  c.unpark();
+  return false;
+}
+
+Outcome Translator::find(Runner& r, u32 kind, Block*& out) {
+  VcpuState& s = r.c.state();
+  for (;;) {
+    const bool bits64 = (s.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
+    const u64 linear = bits64 ? s.rip : static_cast<u32>(s.seg[1].base + s.rip);
+    Target t;
+    if (const Outcome o = translate(r.c, linear, Intent::Fetch, false, t); o != Outcome::Next) return o;
+    if (t.mmio) {
+      PANGEA_LOG(guest_errors, "vCPU {} fetches code at {:#x} (gpa {:#x}), which is not RAM", r.c.id().v, linear, t.gpa.v);
+      return Outcome::Shutdown;
+    }
+    const BlockKey key{s.rip, bits64 ? 0 : s.seg[1].base, t.gpa, s.mode, kind};
+    {
+      const std::lock_guard lock(mutex_);
+      out = map_.find(key);
+      if (out) return Outcome::Next;
+    }
+    if (!ready_code_page(r.c, page_of(t.gpa))) {
+      if (s.exit_request.load(std::memory_order_relaxed)) return Outcome::Next;
+      continue;
+    }
+    return translate_block(r, key, t, out);
+  }
+}
+
+/// Makes the block, or leaves `out` null when something moved meanwhile and the dispatcher has to look again.
+Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target& first, Block*& out) {
+  flush_if_full(r);
+  PageNumber unready{~u64{0}};
+  {
+    const std::lock_guard lock(mutex_);
+    if ((out = map_.find(key))) return Outcome::Next;
+    if (static_cast<usize>(cache_.end() - cache_.next()) <= kReserve) return Outcome::Next;
+    Lifted lifted;
+    if (const Outcome o = lift(r.c, first, key.kind & kOne ? 1 : kMaxInsns, lifted); o != Outcome::Next) return o;
+    // A page is ready while it is marked: from then on nobody can write to it unnoticed.
+    for (unsigned k = 0; k < lifted.page_count; ++k)
+      if (!(memory_.pages.load(lifted.pages[k]) & PageTable::kHasCode)) unready = lifted.pages[k];
+    if (unready.v == ~u64{0}) {
+      out = emit_block(key, lifted);
+      if (log_mask) log_block(*out, first.host);
+      return Outcome::Next;
+    }
+  }
+  ready_code_page(r.c, unready);  // without the mutex: it may have to wait for other vCPUs
+  return Outcome::Next;
+}
+
+Block* Translator::emit_block(const BlockKey& key, const Lifted& lifted) {
+  auto block = std::make_unique<Block>();
+  block->key = key;
+  block->pages[0] = lifted.pages[0];
+  block->pages[1] = lifted.pages[1];
+  block->page_count = lifted.page_count;
+  block->guest_bytes = static_cast<u16>(lifted.bytes);
+  Emitter e(HostAsm(cache_.next(), cache_.end()), *block, {lifted.insns.data(), lifted.count}, stubs_,
+            {options_.count_instructions});
+  PANGEA_ASSERT(e.emit());
+  cache_.commit(e.code().here());
+  stats_.translated_instructions += lifted.count;
+  stats_.emitted_bytes += block->size;
+  return map_.insert(std::move(block));
+}
+
+void Translator::flush_if_full(Runner& r) {
+  if (static_cast<usize>(cache_.end() - cache_.next()) > kReserve) return;
+  bool expected = false;
+  if (!flush_wanted_.compare_exchange_strong(expected, true)) return;  // another vCPU does it; we come back here
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& other : runners_)
+      if (other.get() != &r) other->c.exit_request().store(1);
+  }
+  r.c.park();
+  while (running_.load() > 1) std::this_thread::yield();  // each of them polls within a block or two
+  r.c.unpark();
+  {
+    const std::lock_guard lock(mutex_);
+    map_.clear();
+    cache_.reset_to(first_block_);
+    ++stats_.cache_flushes;
+    for (const auto& other : runners_) other->flush_jumps.store(true);
+    r.flush_jumps.store(true);
+  }
+  flush_wanted_.store(false);
+  flush_wanted_.notify_all();
+}
+
+void Translator::code_page_lost(PageNumber page) {
+  const std::lock_guard lock(mutex_);
+  memory_.pages.clear(page, PageTable::kHasCode);
+  const unsigned killed = map_.kill_page(page);
+  stats_.invalidated_blocks += killed;
+  if (!killed) return;
+  for (const auto& r : runners_) {
+    r->flush_jumps.store(true);
+    r->c.exit_request().store(1);
+  }
+}
+}  // namespace pangea::jit

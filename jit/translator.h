@@ -1,0 +1,72 @@
+// The translator: x86::Engine for one node. dispatch.cc runs vCPUs, translator.cc makes blocks, signals.cc turns host faults
+// in generated code into guest exceptions.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "emu/x86/engine.h"
+#include "jit/block_map.h"
+#include "jit/code_cache.h"
+#include "jit/lift.h"
+#include "jit/runner.h"
+#include "jit/stubs.h"
+
+namespace pangea::jit {
+class Translator final : public x86::Engine {
+ public:
+  Translator(NodeMemory& memory, const x86::EngineOptions& options, CodeCache cache, Stubs stubs);
+  ~Translator() override;
+
+  x86::Outcome run(x86::Vcpu& c) override;
+  x86::Outcome run_one(x86::Vcpu& c) override;
+  x86::EngineStats stats() const override;
+  void code_page_lost(PageNumber page) override;
+
+  /// Sets state.rip and corrects the instruction count to the start of the instruction whose host code `pc` is in.
+  const InsnRecord& leave_at(Runner& r, u64 pc);
+  /// Corrects the instruction count when a block ends `remaining` instructions early.
+  void uncount(Runner& r, unsigned remaining) {
+    if (options_.count_instructions) r.c.state().instructions -= remaining;
+  }
+  NodeMemory& memory() { return memory_; }
+  const x86::EngineOptions& options() const { return options_; }
+  const CodeCache& cache() const { return cache_; }
+  const Stubs& stubs() const { return stubs_; }
+
+ private:
+  Runner& runner(x86::Vcpu& c);
+  void start(Runner& r);
+  void check_jump_mode(Runner& r);
+  x86::Outcome find(Runner& r, u32 kind, Block*& out);
+  x86::Outcome translate_block(Runner& r, const BlockKey& key, const x86::Target& first, Block*& out);
+  Block* emit_block(const BlockKey& key, const Lifted& lifted);
+  bool ready_code_page(x86::Vcpu& c, PageNumber page);
+  Exit enter(Runner& r, Block& b);
+  x86::Outcome run_careful(Runner& r);
+  x86::Outcome after_outcome(Runner& r, x86::Outcome o);
+  void flush_if_full(Runner& r);
+  u32 base_kind(const x86::VcpuState& s) const;
+  void log_block(const Block& b, const u8* bytes) const;
+
+  NodeMemory& memory_;
+  x86::EngineOptions options_;
+  CodeCache cache_;
+  Stubs stubs_;
+  u8* first_block_;
+  mutable std::recursive_mutex mutex_;  // recursive: a page walk while translating may kill blocks of a page-table page
+  BlockMap map_;
+  std::vector<std::unique_ptr<Runner>> runners_;
+  x86::EngineStats stats_;
+  // Eviction: one vCPU empties the cache while no other is in generated code.
+  std::atomic<u32> running_{0};
+  std::atomic<bool> flush_wanted_{false};
+};
+
+/// Installs the handlers for SIGSEGV, SIGFPE and SIGBUS once per process.
+void install_fault_handlers();
+/// Binds the calling thread's faults to `r` while it runs generated code; null: not in generated code.
+void set_current_runner(Runner* r);
+/// Sets the thread's GS base (FSGSBASE if the kernel allows it, else arch_prctl).
+void set_gs_base(u64 base);
+}  // namespace pangea::jit
