@@ -1,0 +1,155 @@
+# What the guest-boot tests share: running a machine with a time limit, judging it, and leaving nothing behind.
+#
+# Each test script prints one line per case: `ok NAME (detail)`, `FAIL NAME: why` or `skip NAME: why`. tests/run counts
+# them. A case that fails leaves its console and errors in build/guest_boot/.
+# Every machine that a test starts carries PANGEA_TEST_MARK in its environment. That is how leftovers are found, whatever they
+# are called and whoever their parent has become, and why nothing else is ever touched.
+# shellcheck shell=bash
+set -uo pipefail
+GUEST_BOOT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=images/lib.sh
+source "$GUEST_BOOT_DIR/../../images/lib.sh"
+
+RUNNER=${RUNNER:-pangea}
+KEEP_DIR=$BUILD_DIR/guest_boot/$SCRIPT_NAME
+mark=pangea-test-$$-$RANDOM
+work=$(mktemp -d "/tmp/$mark.XXXX")
+namespaces=()
+export TMPDIR=$work/tmp XDG_RUNTIME_DIR=$work/runtime
+mkdir -p "$TMPDIR" "$XDG_RUNTIME_DIR" "$KEEP_DIR"
+chmod 700 "$XDG_RUNTIME_DIR"
+rm -f "${KEEP_DIR:?}"/*
+
+ok() { printf 'ok %s%s\n' "$1" "${2:+ ($2)}"; }
+skip() { printf 'skip %s: %s\n' "$1" "$2"; }
+# fail NAME WHY: keeps what the machine said.
+fail() {
+  printf 'FAIL %s: %s\n' "$1" "$2"
+  local file
+  for file in console errors stats; do
+    [[ -s $work/$file ]] && cp "$work/$file" "$KEEP_DIR/${1//\//_}.$file"
+  done
+  if [[ -s $work/errors ]]; then sed 's/^/    | /' "$work/errors" | head -n 5; fi
+  if [[ -s $work/console ]]; then tail -n 3 "$work/console" | tr -d '\r' | sed 's/^/    > /'; fi
+  return 0
+}
+
+# marked_processes: the processes that this test has started as machines and that still run.
+marked_processes() {
+  local entry pid
+  for entry in /proc/[0-9]*/environ; do
+    pid=${entry#/proc/}
+    pid=${pid%/environ}
+    grep -aqzx "PANGEA_TEST_MARK=$mark" "$entry" 2>/dev/null || continue
+    # A finished child that waits to be reaped is no leftover.
+    [[ -e /proc/$pid/exe ]] && printf '%s\n' "$pid"
+  done
+}
+
+end_marked_processes() {
+  local pid
+  for pid in $(marked_processes); do kill -9 "$pid" 2>/dev/null; done
+}
+
+finish() {
+  end_marked_processes
+  ((${#namespaces[@]} == 0)) || remove_namespaces
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+now_ms() {
+  local t=${EPOCHREALTIME/[.,]/}
+  printf '%s' $((t / 1000))
+}
+
+# with_mark COMMAND...: becomes COMMAND, marked as ours.
+with_mark() { exec env "PANGEA_TEST_MARK=$mark" "$@"; }
+
+# start_machine COMMAND...: in the background, in a directory of its own; sets `machine_pid`.
+start_machine() {
+  rm -rf "$work/place" && mkdir "$work/place"
+  rm -f "$work/stats"
+  : >"$work/console"
+  : >"$work/errors"
+  started_ms=$(now_ms)
+  (cd "$work/place" && with_mark "$@") </dev/null >"$work/console" 2>"$work/errors" &
+  machine_pid=$!
+}
+
+# await_machine SECONDS: sets `status` (124 when it had to be ended) and `took_ms`.
+await_machine() {
+  local limit_ms=$(($(now_ms) + $1 * 1000))
+  status=
+  while kill -0 "$machine_pid" 2>/dev/null; do
+    if (($(now_ms) > limit_ms)); then
+      end_marked_processes
+      wait "$machine_pid" 2>/dev/null
+      status=124
+      break
+    fi
+    sleep 0.02
+  done
+  if [[ -z $status ]]; then
+    wait "$machine_pid"
+    status=$?
+  fi
+  took_ms=$(($(now_ms) - started_ms))
+}
+
+# run_machine SECONDS COMMAND...
+run_machine() {
+  start_machine "${@:2}"
+  await_machine "$1"
+}
+
+# leftovers [SECONDS]: says what the machine has left behind, after that much grace; nothing when it is clean.
+leftovers() {
+  local end_ms=$(($(now_ms) + ${1:-1} * 1000)) pids files
+  while :; do
+    pids=$(marked_processes | tr '\n' ' ')
+    [[ -z $pids ]] && break
+    if (($(now_ms) > end_ms)); then
+      printf 'processes %s' "$pids"
+      end_marked_processes
+      return
+    fi
+    sleep 0.05
+  done
+  files=$(find "$TMPDIR" "$XDG_RUNTIME_DIR" "$work/place" -mindepth 1 2>/dev/null | head -n 3 | tr '\n' ' ')
+  files+=$(find /dev/shm -maxdepth 1 -newer "$work/place" -name '*pangea*' 2>/dev/null | head -n 3 | tr '\n' ' ')
+  if [[ -n $files ]]; then
+    printf 'files %s' "$files"
+    rm -rf "${TMPDIR:?}"/* "${XDG_RUNTIME_DIR:?}"/*
+  fi
+}
+
+# linux_command NODES SMP MIB KERNEL WORDS [OPTION...]: into the array `machine`.
+linux_command() {
+  machine_command "$1" "$2" "$3" -kernel "$(guest_kernel "$4")" -initrd "$(guest_initrd)" \
+    -append "console=ttyS0 quiet $5" -nographic -no-reboot "${@:6}"
+}
+
+# console_says PATTERN: a whole line of the console matches.
+console_says() { tr -d '\r' <"$work/console" | grep -aqxE -- "$1"; }
+
+# judge_boot NAME NODES SMP [PATTERN...]: the guest came up as asked for, proved its point and powered off.
+judge_boot() {
+  local name=$1 nodes=$2 smp=$3 online=0 pattern rest
+  ((nodes == 1)) || online=0-$((nodes - 1))
+  ((status == 0)) || { fail "$name" "exit status $status after $took_ms ms" && return; }
+  for pattern in "guest: nproc $smp" "guest: nodes online $online" "guest: exit 0" "${@:4}"; do
+    console_says "$pattern" || { fail "$name" "the guest did not say '$pattern'" && return; }
+  done
+  if [[ -s $work/errors && $RUNNER == pangea ]]; then fail "$name" "something on stderr" && return; fi
+  rest=$(leftovers)
+  [[ -z $rest ]] || { fail "$name" "left behind: $rest" && return; }
+  ok "$name" "$took_ms ms"
+}
+
+# namespaces_possible: root, and the kernel here lets us.
+namespaces_possible() {
+  ((EUID == 0)) && command -v ip >/dev/null && ip netns add "$mark" 2>/dev/null && ip netns delete "$mark"
+}
