@@ -45,6 +45,7 @@ void FrameWriter::write(std::span<u8> out) {
 FrameReader::FrameReader(u64 machine, NodeId self, Channel channel, usize nodes)
     : envelope_(std::make_unique<wire::Envelope>()), machine_(machine), self_(self), channel_(channel), last_(nodes) {}
 FrameReader::~FrameReader() = default;
+FrameReader::FrameReader(FrameReader&&) noexcept = default;
 
 Verdict FrameReader::read(Bytes envelope, Bytes payload, usize parts, Frame& out) {
   if (envelope.size() > kEnvelopeMax || payload.size() > payload_max(channel_)) return {.drop = Drop::Oversized};

@@ -80,6 +80,7 @@ class FrameReader {
  public:
   FrameReader(u64 machine, NodeId self, Channel channel, usize nodes);
   ~FrameReader();
+  FrameReader(FrameReader&&) noexcept;
 
   /// `parts`: number of parts received (only the first two are passed). Fills `out` if the verdict is to deliver; fills
   /// out.from whenever frames are missing.
