@@ -37,7 +37,7 @@ void Directory::on_request(NodeId from, const Msg& msg) {
   }
   t = transactions_.insert(msg.page);
   PANGEA_ASSERT(t);
-  *t = {slot, slot};
+  *t = {.head = slot, .tail = slot};
   start_head(msg.page);
 }
 
@@ -80,11 +80,11 @@ bool Directory::activate(PageNumber page, const Pending& p) {
 bool Directory::read(PageNumber page, const Pending& p, DirectoryEntry e) {
   Msg m{.kind = MsgKind::Fetch, .want = p.want, .page = page, .requester = p.node, .serial = p.serial};
   m.version = e.version;
-  NodeId to = p.node;
+  NodeId granter = s_.cfg.self;
   if (e.modified || p.have != e.version) {
     if (e.owner == DirectoryEntry::kNobody || e.owner == p.node.v) return false;
     m.payload = Payload::Page;
-    to = NodeId{e.owner};
+    granter = NodeId{e.owner};
   } else {
     m.kind = MsgKind::Grant;  // its bytes are current, and nobody writes
   }
@@ -92,7 +92,7 @@ bool Directory::read(PageNumber page, const Pending& p, DirectoryEntry e) {
   e.sharers |= bit_of(p.node);
   if (p.node == s_.cfg.self) e.owner = static_cast<u8>(p.node.v);  // from now on the home has the bytes at hand
   pages_.set(page, e);
-  s_.post(to, m);
+  order_grant(page, granter, m);
   return true;
 }
 
@@ -101,12 +101,10 @@ bool Directory::write(PageNumber page, const Pending& p, DirectoryEntry e) {
   if (needs_page && (e.owner == DirectoryEntry::kNobody || e.owner == p.node.v)) return false;
   // One of the holders sends the grant; the others acknowledge to the requester, in parallel.
   const u64 holders = e.sharers & ~bit_of(p.node);
-  NodeId granter = p.node;
+  NodeId granter = s_.cfg.self;
   if (needs_page)
     granter = NodeId{e.owner};
-  else if (holders & bit_of(s_.cfg.self))
-    granter = s_.cfg.self;
-  else if (holders != 0)
+  else if (holders != 0 && !(holders & bit_of(s_.cfg.self)))
     granter = NodeId{static_cast<u16>(std::countr_zero(holders))};
 
   Msg m{.kind = MsgKind::Fetch, .want = p.want, .page = page, .requester = p.node, .serial = p.serial};
@@ -114,14 +112,29 @@ bool Directory::write(PageNumber page, const Pending& p, DirectoryEntry e) {
   m.payload = needs_page ? Payload::Page : Payload::None;
   const u64 others = holders & ~bit_of(granter);
   m.nodes = others;
-  if (granter == p.node) m.kind = MsgKind::Grant;  // nobody else holds it
+  if (holders == 0) m.kind = MsgKind::Grant;  // nobody has anything to lower
   pages_.set(page,
              {.sharers = bit_of(p.node), .version = m.version, .owner = static_cast<u8>(p.node.v), .modified = true});
-  s_.post(granter, m);
+  order_grant(page, granter, m);
   m.kind = MsgKind::Invalidate;
   m.payload = Payload::None;
   m.nodes = 0;
   for (u64 rest = others; rest != 0; rest &= rest - 1) s_.post(NodeId{static_cast<u16>(std::countr_zero(rest))}, m);
   return true;
+}
+
+/// Sends a Fetch to `granter`, or a Grant from here to the requester.
+void Directory::order_grant(PageNumber page, NodeId granter, const Msg& msg) {
+  Transaction* t = transactions_.find(page);
+  t->granter = granter;
+  t->waits_for = msg.nodes;
+  s_.post(msg.kind == MsgKind::Grant ? msg.requester : granter, msg);
+}
+
+bool Directory::ordered(NodeId from, const Msg& grant) const {
+  const Transaction* t = transactions_.find(grant.page);
+  if (!t || t->granter != from || t->waits_for != grant.nodes) return false;
+  const Pending& p = pool_[t->head];
+  return p.node == s_.cfg.self && p.serial == grant.serial && pages_.get(grant.page).version == grant.version;
 }
 }  // namespace pangea::coherence

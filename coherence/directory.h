@@ -13,6 +13,8 @@ class Directory {
   void on_request(NodeId from, const Msg& msg);
   /// `from` has installed what its transaction granted.
   void on_done(NodeId from, const Msg& msg);
+  /// Whether a grant to ourselves, of a page of ours, is the one this directory had `from` send.
+  bool ordered(NodeId from, const Msg& grant) const;
 
   bool idle() const { return transactions_.size() == 0; }
   usize bytes() const { return pages_.bytes(); }
@@ -28,12 +30,15 @@ class Directory {
   struct Transaction {
     u32 head = 0;  // the active request
     u32 tail = 0;
+    NodeId granter;     // of the active request: who sends the grant
+    u64 waits_for = 0;  // ... and who acknowledges
   };
 
   /// Starts the transaction of `p`. False: no honest node asks this; nothing was done.
   bool activate(PageNumber page, const Pending& p);
   bool read(PageNumber page, const Pending& p, DirectoryEntry e);
   bool write(PageNumber page, const Pending& p, DirectoryEntry e);
+  void order_grant(PageNumber page, NodeId granter, const Msg& msg);
   /// Removes the active request and starts the next; drops the transaction when none is left.
   void next(PageNumber page);
   void start_head(PageNumber page);

@@ -17,8 +17,12 @@ void Holder::on_order(NodeId from, const Msg& msg) {
     return;
   }
   if (s_.local.right(msg.page) <= order.keep) return answer(order);  // nothing to lower
+  // One order per request under way in the whole cluster, no more, even if a home lies; ours are always admitted.
+  if (from != s_.cfg.self && peer_orders_ >= s_.cfg.nodes * s_.cfg.max_requests)
+    return s_.reject(from, PeerError::TooManyRequests);
+  if (from != s_.cfg.self) peer_orders_++;
   Order* o = s_.orders.insert(msg.page);
-  if (!o) return s_.reject(from, PeerError::TooManyRequests);
+  PANGEA_ASSERT(o);
   *o = order;
   const u64 until = s_.holds.held_until_ns(msg.page);
   if (until <= s_.now_ns) return surrender(msg.page, *o);
@@ -56,7 +60,11 @@ bool Holder::surrendered(PageNumber page, u32 token) {
   s_.orders.erase(page);
   s_.local.set_right(page, order.keep, order.keep != Right::None && s_.local.source(page));
   if (order.kind != Order::Kind::Drop) answer(order);
-  if (!order.discard) return false;
+  if (!order.discard) {
+    if (!s_.is_home(page)) peer_orders_--;
+    return false;
+  }
+  drops_--;
   s_.stats.drops++;
   s_.out->push_back(Discard{page});
   return true;
@@ -79,8 +87,10 @@ void Holder::answer(const Order& order) {
 void Holder::drop(PageNumber page) {
   if (s_.local.right(page) != Right::Read || s_.local.source(page)) return;
   if (s_.orders.find(page) || s_.outstanding.find(page) || s_.holds.held_until_ns(page) > s_.now_ns) return;
+  if (drops_ >= s_.cfg.max_requests) return;
+  drops_++;
   Order* o = s_.orders.insert(page);
-  if (!o) return;
+  PANGEA_ASSERT(o);
   o->discard = true;
   s_.local.set_version(page, 0);  // what the frame will hold by the time anybody asks
   surrender(page, *o);

@@ -29,6 +29,8 @@ class Holder {
 
   State& s_;
   u32 next_token_ = 1;
+  unsigned peer_orders_ = 0;          // orders from other homes
+  unsigned drops_ = 0;                // orders that began as a Drop
   std::vector<PageNumber> deferred_;  // pages with a deferred order; at most one entry per order
   u64 next_ns_ = 0;                   // when the first of them may go
 };

@@ -126,7 +126,10 @@ void Protocol::Impl::deliver(NodeId from, const Msg& msg) {
     case MsgKind::Done: return directory.on_done(from, msg);
     case MsgKind::Fetch:
     case MsgKind::Invalidate: return holder.on_order(from, msg);
-    case MsgKind::Grant: return requester.on_grant(from, msg);
+    case MsgKind::Grant:
+      // For a page of ours we know who grants, so no other peer can make our own directory disagree with us.
+      if (s.is_home(msg.page) && !directory.ordered(from, msg)) return s.reject(from, PeerError::UnknownTransaction);
+      return requester.on_grant(from, msg);
     case MsgKind::Ack: return requester.on_ack(from, msg);
   }
 }

@@ -38,7 +38,7 @@ struct State {
       : cfg(std::move(config)),
         local(cfg.homes.end()),
         outstanding(cfg.max_requests),
-        orders(usize{cfg.nodes} * cfg.max_requests + cfg.max_requests),
+        orders((2 * usize{cfg.nodes} + 1) * cfg.max_requests),  // from peers, from ourselves, drops
         holds(cfg.max_agents, cfg.min_hold_ns, cfg.max_hold_ns) {}
 
   bool is_home(PageNumber page) const { return cfg.homes.home(page) == cfg.self; }
