@@ -32,21 +32,21 @@ enum class RegClass : u8 { None, Gpr, Xmm, Mmx, X87, Segment, Control, Debug };
 /// Operand width. The resolved width in bytes is Insn::op_bytes[i].
 enum class Width : u8 {
   None,
-  B,    // 1
-  W,    // 2
-  D,    // 4
-  Q,    // 8
-  DQ,   // 16
-  QQ,   // 32
-  V,    // operand size: 2, 4 or 8
-  Z,    // 2 or 4 (immediates: sign-extended to 8)
-  Y,    // 4 or 8 (by REX.W)
-  S,    // stack width: 2, 4 or 8 (push/pop/call/ret: 8 by default in 64-bit mode)
-  X,    // 16 or 32 by VEX.L
-  T,    // 10 (x87 extended)
-  Far,  // 4, 6 or 10 (m16:16, m16:32, m16:64)
-  Any,  // memory of a size that the row's `mem_bytes` gives (FXSAVE 512, FLDENV 14/28, ...), 0: none accessed (LEA,
-        // INVLPG)
+  B,      // 1
+  W,      // 2
+  D,      // 4
+  Q,      // 8
+  DQ,     // 16
+  QQ,     // 32
+  V,      // operand size: 2, 4 or 8
+  Z,      // 2 or 4 (immediates: sign-extended to 8)
+  Y,      // 4 or 8 (by REX.W)
+  S,      // stack width: 2, 4 or 8 (push/pop/call/ret: 8 by default in 64-bit mode)
+  X,      // 16 or 32 by VEX.L
+  T,      // 10 (x87 extended)
+  Far,    // 4, 6 or 10 (m16:16, m16:32, m16:64)
+  Any,    // memory of a size that the row's `mem_bytes` gives (FXSAVE 512, FLDENV 14/28, ...), 0: none accessed (LEA,
+          // INVLPG)
   A,      // 4 or 8: a pair of operand-size values (BOUND)
   Table,  // pseudo-descriptor of LGDT, SGDT: 6, in 64-bit mode 10
 };
@@ -102,6 +102,7 @@ inline constexpr u32 kModIgnored = 1u << 24;  // ModRM.mod is taken as 3 (MOV to
 inline constexpr u32 kModeSize = 1u << 25;    // operand size is 64 in 64-bit mode, else 32, whatever the prefixes
 inline constexpr u32 kVsib = 1u << 26;        // SIB's index is a vector register (gathers)
 inline constexpr u32 kRexB0 = 1u << 27;       // row matches only REX.B = 0 (NOP against XCHG R8, RAX)
+inline constexpr u32 kVexGpr = 1u << 29;      // VEX-encoded on general registers (BMI): none of what kVex needs
 inline constexpr u32 kDefaultDs = 1u << 28;   // reads or writes at DS:[rBX or rDI] without a ModRM operand
 
 struct IsaRow {

@@ -56,17 +56,17 @@ struct Code {
   ModRm modrm;  // form that the code demands
 };
 inline constexpr Code kCodes[] = {
-    {'E', Where::Rm, RegClass::Gpr, ModRm::Any},        {'G', Where::Reg, RegClass::Gpr, ModRm::Any},
-    {'B', Where::Vvvv, RegClass::Gpr, ModRm::Any},      {'Z', Where::OpcodeReg, RegClass::Gpr, ModRm::None},
-    {'R', Where::Rm, RegClass::Gpr, ModRm::Reg},        {'M', Where::Rm, RegClass::None, ModRm::Mem},
-    {'W', Where::Rm, RegClass::Xmm, ModRm::Any},        {'V', Where::Reg, RegClass::Xmm, ModRm::Any},
-    {'H', Where::Vvvv, RegClass::Xmm, ModRm::Any},      {'L', Where::Imm, RegClass::Xmm, ModRm::Any},
-    {'U', Where::Rm, RegClass::Xmm, ModRm::Reg},        {'Q', Where::Rm, RegClass::Mmx, ModRm::Any},
-    {'P', Where::Reg, RegClass::Mmx, ModRm::Any},       {'N', Where::Rm, RegClass::Mmx, ModRm::Reg},
-    {'S', Where::Reg, RegClass::Segment, ModRm::Any},   {'C', Where::Reg, RegClass::Control, ModRm::Any},
-    {'D', Where::Reg, RegClass::Debug, ModRm::Any},     {'I', Where::Imm, RegClass::None, ModRm::None},
-    {'K', Where::Imm2, RegClass::None, ModRm::None},    {'J', Where::Rel, RegClass::None, ModRm::None},
-    {'O', Where::Moffs, RegClass::None, ModRm::None},   {'A', Where::FarPtr, RegClass::None, ModRm::None},
+    {'E', Where::Rm, RegClass::Gpr, ModRm::Any},          {'G', Where::Reg, RegClass::Gpr, ModRm::Any},
+    {'B', Where::Vvvv, RegClass::Gpr, ModRm::Any},        {'Z', Where::OpcodeReg, RegClass::Gpr, ModRm::None},
+    {'R', Where::Rm, RegClass::Gpr, ModRm::Reg},          {'M', Where::Rm, RegClass::None, ModRm::Mem},
+    {'W', Where::Rm, RegClass::Xmm, ModRm::Any},          {'V', Where::Reg, RegClass::Xmm, ModRm::Any},
+    {'H', Where::Vvvv, RegClass::Xmm, ModRm::Any},        {'L', Where::Imm, RegClass::Xmm, ModRm::Any},
+    {'U', Where::Rm, RegClass::Xmm, ModRm::Reg},          {'Q', Where::Rm, RegClass::Mmx, ModRm::Any},
+    {'P', Where::Reg, RegClass::Mmx, ModRm::Any},         {'N', Where::Rm, RegClass::Mmx, ModRm::Reg},
+    {'S', Where::Reg, RegClass::Segment, ModRm::Any},     {'C', Where::Reg, RegClass::Control, ModRm::Any},
+    {'D', Where::Reg, RegClass::Debug, ModRm::Any},       {'I', Where::Imm, RegClass::None, ModRm::None},
+    {'K', Where::Imm2, RegClass::None, ModRm::None},      {'J', Where::Rel, RegClass::None, ModRm::None},
+    {'O', Where::Moffs, RegClass::None, ModRm::None},     {'A', Where::FarPtr, RegClass::None, ModRm::None},
     {'X', Where::StringSrc, RegClass::None, ModRm::None}, {'Y', Where::StringDst, RegClass::None, ModRm::None},
 };
 
@@ -75,9 +75,10 @@ struct WidthName {
   Width width;
 };
 inline constexpr WidthName kWidths[] = {
-    {"b", Width::B}, {"w", Width::W}, {"d", Width::D}, {"q", Width::Q},     {"dq", Width::DQ},   {"qq", Width::QQ},
-    {"v", Width::V}, {"z", Width::Z}, {"y", Width::Y}, {"s", Width::S},     {"x", Width::X},     {"t", Width::T},
-    {"a", Width::A}, {"far", Width::Far}, {"any", Width::Any}, {"tab", Width::Table},
+    {"b", Width::B},   {"w", Width::W},     {"d", Width::D},     {"q", Width::Q},
+    {"dq", Width::DQ}, {"qq", Width::QQ},   {"v", Width::V},     {"z", Width::Z},
+    {"y", Width::Y},   {"s", Width::S},     {"x", Width::X},     {"t", Width::T},
+    {"a", Width::A},   {"far", Width::Far}, {"any", Width::Any}, {"tab", Width::Table},
 };
 constexpr Width width_of(std::string_view s) {
   for (const WidthName& w : kWidths)
@@ -175,18 +176,30 @@ constexpr void parse_vex(IsaRow& row, std::string_view word) {
   next_word(word, '.');
   while (!word.empty()) {
     const std::string_view part = next_word(word, '.');
-    if (part == "128") row.attr |= kVexL0;
-    else if (part == "256") row.attr |= kVexL1;
-    else if (part == "LIG" || part == "WIG" || part == "NP") continue;
-    else if (part == "66") row.pp = Pp::P66;
-    else if (part == "F3") row.pp = Pp::PF3;
-    else if (part == "F2") row.pp = Pp::PF2;
-    else if (part == "0F") row.map = Map::M0F;
-    else if (part == "0F38") row.map = Map::M0F38;
-    else if (part == "0F3A") row.map = Map::M0F3A;
-    else if (part == "W0") row.attr |= kRexW0;
-    else if (part == "W1") row.attr |= kRexW1;
-    else bad_row("unknown part of a VEX prefix");
+    if (part == "128")
+      row.attr |= kVexL0;
+    else if (part == "256")
+      row.attr |= kVexL1;
+    else if (part == "LIG" || part == "WIG" || part == "NP")
+      continue;
+    else if (part == "66")
+      row.pp = Pp::P66;
+    else if (part == "F3")
+      row.pp = Pp::PF3;
+    else if (part == "F2")
+      row.pp = Pp::PF2;
+    else if (part == "0F")
+      row.map = Map::M0F;
+    else if (part == "0F38")
+      row.map = Map::M0F38;
+    else if (part == "0F3A")
+      row.map = Map::M0F3A;
+    else if (part == "W0")
+      row.attr |= kRexW0;
+    else if (part == "W1")
+      row.attr |= kRexW1;
+    else
+      bad_row("unknown part of a VEX prefix");
   }
 }
 
@@ -214,19 +227,28 @@ constexpr void parse_encoding(IsaRow& row, std::string_view text) {
     word = next_word(text);
   } else {
     const std::string_view rest = text;
-    if (word == "NP") row.pp = Pp::None, word = next_word(text);
-    else if (word == "NFx") row.pp = Pp::NoRep, word = next_word(text);
-    else if (word == "66" && !rest.empty()) row.pp = Pp::P66, word = next_word(text);
-    else if (word == "F3" && !rest.empty()) row.pp = Pp::PF3, word = next_word(text);
-    else if (word == "F2" && !rest.empty()) row.pp = Pp::PF2, word = next_word(text);
-    if (word == "W0") row.attr |= kRexW0, word = next_word(text);
-    else if (word == "W1") row.attr |= kRexW1, word = next_word(text);
+    if (word == "NP")
+      row.pp = Pp::None, word = next_word(text);
+    else if (word == "NFx")
+      row.pp = Pp::NoRep, word = next_word(text);
+    else if (word == "66" && !rest.empty())
+      row.pp = Pp::P66, word = next_word(text);
+    else if (word == "F3" && !rest.empty())
+      row.pp = Pp::PF3, word = next_word(text);
+    else if (word == "F2" && !rest.empty())
+      row.pp = Pp::PF2, word = next_word(text);
+    if (word == "W0")
+      row.attr |= kRexW0, word = next_word(text);
+    else if (word == "W1")
+      row.attr |= kRexW1, word = next_word(text);
     if (word == "0F") {
       row.map = Map::M0F;
       word = next_word(text);
       // 0F 38 and 0F 3A are escapes, never opcodes.
-      if (word == "38") row.map = Map::M0F38, word = next_word(text);
-      else if (word == "3A") row.map = Map::M0F3A, word = next_word(text);
+      if (word == "38")
+        row.map = Map::M0F38, word = next_word(text);
+      else if (word == "3A")
+        row.map = Map::M0F3A, word = next_word(text);
     }
   }
   row.opcode = hex_byte(word);
@@ -249,6 +271,10 @@ constexpr IsaRow row(IsaClass cls, u16 id, const char* name, std::string_view en
   parse_encoding(r, encoding);
   parse_operands(r, operands);
   parse_flags(r, flags);
+  if (r.attr & kVex) {
+    r.attr |= kNoModeUd;  // no VEX form exists in real and virtual-8086 mode
+    if (feature == Feature::bmi1 || feature == Feature::bmi2) r.attr = (r.attr & ~kVex) | kVexGpr;
+  }
   return r;
 }
 
@@ -261,8 +287,7 @@ consteval IsaRow control(EmitId id, const char* name, std::string_view encoding,
   return row(IsaClass::Control, static_cast<u16>(id), name, encoding, operands, flags, attr, feature, 0);
 }
 consteval IsaRow exec(ExecId id, const char* name, std::string_view encoding, std::string_view operands,
-                      std::string_view flags = "", u32 attr = 0, Feature feature = Feature::Always,
-                      u16 mem_bytes = 0) {
+                      std::string_view flags = "", u32 attr = 0, Feature feature = Feature::Always, u16 mem_bytes = 0) {
   return row(IsaClass::Exec, static_cast<u16>(id), name, encoding, operands, flags, attr, feature, mem_bytes);
 }
 }  // namespace pangea::x86::build

@@ -15,6 +15,7 @@ usize row_index(const IsaRow* row);
 const char* emit_name(EmitId id);
 const char* exec_name(ExecId id);
 
-/// Mnemonic of a decoded instruction, operand size resolved ("cbw/cwde/cdqe" gives "cdqe"); conditions are in the names.
+/// Mnemonic of a decoded instruction, operand size resolved ("cbw/cwde/cdqe" gives "cdqe"); conditions are in the
+/// names.
 std::string_view mnemonic(const Insn& insn);
 }  // namespace pangea::x86
