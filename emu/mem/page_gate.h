@@ -1,5 +1,7 @@
 // PageGate: "ensure that this node holds this page for this access".
 #pragma once
+#include <mutex>
+
 #include "emu/mem/agent.h"
 #include "emu/mem/guest_ram.h"
 #include "emu/mem/page_table.h"
@@ -30,7 +32,8 @@ struct NodeMemory {
   GuestRam& ram;
   PageTable& pages;
   Safepoints& safepoints;
-  PageGate* gate = nullptr;      // null: a one-node machine, every RAM page is always held for writing
-  CodeObserver* code = nullptr;  // bound by the translator
+  PageGate* gate = nullptr;          // null: a one-node machine, every RAM page is always held for writing
+  CodeObserver* code = nullptr;      // bound by the translator
+  std::mutex* split_lock = nullptr;  // serialises page-crossing read-modify-writes of this node's vCPUs; null: one vCPU
 };
 }  // namespace pangea

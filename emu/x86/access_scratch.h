@@ -4,6 +4,7 @@
 #include "emu/base/types.h"
 
 namespace pangea::x86 {
+class Vcpu;
 
 /// MMIO reads of the instruction under way. An instruction that has to wait for a page after it read a device register
 /// starts again; it then finds the value here and does not read a second time.
@@ -22,6 +23,9 @@ struct MmioStash {
   unsigned count = 0;
   Entry entries[kEntries];
 };
+
+/// The instruction under way is about to return Wait: what it has read from MMIO is there when it starts again.
+void keep_mmio_reads(Vcpu& c);
 
 struct AccessScratch {
   static constexpr unsigned kBuffers = 4;             // memory operands of one instruction

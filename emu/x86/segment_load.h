@@ -67,8 +67,8 @@ Outcome read_descriptor(Vcpu& c, u16 selector, Descriptor& out, Vector fault = V
 Outcome probe_descriptor(Vcpu& c, u16 selector, Descriptor& out, bool& found);
 /// Sets type bit 0 (accessed) of a code or data descriptor in memory if it is clear; `d` follows.
 Outcome set_accessed(Vcpu& c, Descriptor& d);
-/// Sets or clears type bit 1 (busy) of a TSS descriptor in memory with an atomic operation (LTR).
-Outcome set_tss_busy(Vcpu& c, Descriptor& d, bool busy);
+/// Sets type bit 1 (busy) of a TSS descriptor in memory with an atomic operation (LTR).
+Outcome set_tss_busy(Vcpu& c, Descriptor& d);
 
 /// MOV/POP/LxS to a data segment register or SS, any mode. Not for CS (#UD is the caller's).
 Outcome prepare_segment(Vcpu& c, Seg seg, u16 selector, SegmentRegister& out);
@@ -97,6 +97,10 @@ void drop_inner_data_segments(VcpuState& s, u8 new_cpl);
 /// LLDT, LTR with all checks (privilege is the caller's).
 Outcome load_ldtr(Vcpu& c, u16 selector);
 Outcome load_tr(Vcpu& c, u16 selector);
+
+/// True if segmentation allows [offset, offset + size) outside 64-bit mode: limit, and in protected mode type. SDM Vol.
+/// 3A, 5.3-5.5.
+bool segment_allows(const VcpuState& s, const SegmentRegister& r, u64 offset, unsigned size, Intent intent);
 
 /// RIP that `offset` gives in code segment `cs` (offset truncated to `opsize` bytes by the caller): #GP(ext) when it is
 /// beyond the limit or not canonical. `long64`: the target runs in 64-bit mode.

@@ -160,6 +160,7 @@ struct VcpuState {
   u32 pkru = 0;
   u64 pdpte[4] = {};  // PAE paging: loaded with CR3 (load_pdptes in paging.h)
 
+  u64 debug_hits = 0;  // DR6 bits of data breakpoints that the instruction under way has hit (memory.h)
   PendingException exception;
   PageNumber wait_page;  // for Outcome::Wait
   Access wait_access = Access::Read;

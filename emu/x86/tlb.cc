@@ -98,8 +98,9 @@ void Tlb::unlink(u32 index, TlbEntry& e) {
   if (l.next) links_[l.next - 1].prev = l.prev;
 }
 
-void Tlb::install(unsigned bank, u64 gva, PageNumber page, u8* host, bool read, bool write, u32 flags) {
-  PANGEA_ASSERT(page.v < pages_ && bank < kTlbBanks);
+void Tlb::install(Bank which, u64 gva, PageNumber page, u8* host, bool read, bool write, u32 flags) {
+  PANGEA_ASSERT(page.v < pages_);
+  const unsigned bank = static_cast<unsigned>(which);
   Slot& slot = slots_[current_index_];
   const u32 i = (gva >> kPageShift) & (kTlbEntries - 1);
   TlbEntry& e = current_->entries[bank][i];
@@ -220,7 +221,8 @@ void Tlb::flush_all(bool keep_global) {
 
 // --- Jump caches ---
 
-void Tlb::install_jump(unsigned bank, u64 rip, u64 host) {
+void Tlb::install_jump(Bank which, u64 rip, u64 host) {
+  const unsigned bank = static_cast<unsigned>(which);
   Slot& slot = slots_[current_index_];
   current_->jumps[bank][jump_index(rip)] = {rip, host};
   const u32 i = (rip >> kPageShift) & (kTlbEntries - 1);
@@ -253,7 +255,18 @@ void Tlb::drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva) {
 }
 
 void Tlb::flush_jumps() {
+  for (unsigned bank = 0; bank < kTlbBanks; ++bank) {
+    jump_mode_[bank] = kUnknownMode;
+    for (Slot& s : slots_)
+      if (s.ready) flush_slot_jumps(s, bank);
+  }
+}
+
+void Tlb::enter_mode(u32 mode) {
+  const unsigned bank = static_cast<unsigned>(tlb_bank(mode));
+  if (jump_mode_[bank] == mode) return;
+  jump_mode_[bank] = mode;
   for (Slot& s : slots_)
-    for (unsigned bank = 0; s.ready && bank < kTlbBanks; ++bank) flush_slot_jumps(s, bank);
+    if (s.ready) flush_slot_jumps(s, bank);
 }
 }  // namespace pangea::x86

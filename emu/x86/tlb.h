@@ -26,8 +26,12 @@ inline constexpr unsigned kTlbSlots = 8;
 
 /// A bank holds the entries of one privilege: [0] supervisor, [1] user, [2] supervisor while SMAP forbids user pages
 /// (CR4.SMAP and not RFLAGS.AC: it never holds a user page). So STAC and CLAC flush nothing.
+enum class Bank : unsigned { Supervisor, User, SupervisorSmap };
 inline constexpr unsigned kTlbBanks = 3;
-constexpr unsigned tlb_bank(u32 mode) { return mode & Mode::kUser ? 1 : mode & Mode::kSmap ? 2 : 0; }
+/// The bank for code of `mode`, for the entries and the jump cache alike.
+constexpr Bank tlb_bank(u32 mode) {
+  return mode & Mode::kUser ? Bank::User : mode & Mode::kSmap ? Bank::SupervisorSmap : Bank::Supervisor;
+}
 
 /// A tag that no guest address reaches. It is not canonical, but a guest can compute it all the same, and in the entry
 /// whose index its page number has it would then hit: that entry gets another page's.
@@ -89,15 +93,15 @@ class Tlb {
   /// Installs a translation in the current slot. `host`: the frame. `flags`: kTlbGlobal, Execute, Large, Huge. The
   /// caller has called Agent::note_may_hold(page) and then seen in PageTable that the accesses are permitted. `write`
   /// implies `read`.
-  void install(unsigned bank, u64 gva, PageNumber page, u8* host, bool read, bool write, u32 flags);
+  void install(Bank bank, u64 gva, PageNumber page, u8* host, bool read, bool write, u32 flags);
   /// Entry lookup for C++: host address of [gva, gva+size) or null.
-  u8* lookup(unsigned bank, u64 gva, unsigned size, Access access) const {
+  u8* lookup(Bank bank, u64 gva, unsigned size, Access access) const {
     const TlbEntry& e = entry(bank, gva);
     const u64 off = gva - (access == Access::Write ? e.tag_write : e.tag_read);
     return off <= kPageSize - size ? reinterpret_cast<u8*>(e.host + off) : nullptr;
   }
-  const TlbEntry& entry(unsigned bank, u64 gva) const {
-    return current_->entries[bank][(gva >> kPageShift) & (kTlbEntries - 1)];
+  const TlbEntry& entry(Bank bank, u64 gva) const {
+    return current_->entries[static_cast<unsigned>(bank)][(gva >> kPageShift) & (kTlbEntries - 1)];
   }
   /// INVLPG: all slots if `all_slots` (global or no PCID), else the current one. Large pages that hold `gva` go whole.
   void flush_gva(u64 gva, bool all_slots);
@@ -112,10 +116,14 @@ class Tlb {
   /// page).
   void drop_page(PageNumber page, Right keep);
   /// Enters a block into the current slot's jump cache.
-  void install_jump(unsigned bank, u64 rip, u64 host);
+  void install_jump(Bank bank, u64 rip, u64 host);
   /// Empties the jump caches of all slots (a block died, or the mode that blocks were made for changed). flush_gva and
   /// the slot flushes drop jumps too: a jump cache entry is also a code translation.
   void flush_jumps();
+  /// The vCPU goes on in `mode`: empties the jump caches of that bank if they were filled in another mode, or if
+  /// flush_jumps() has been called since the last enter_mode(). Delivery calls it; so may whoever else changes the
+  /// mode, instead of flush_jumps().
+  void enter_mode(u32 mode);
   u64 flush_count() const { return flushes_; }
 
  private:
@@ -160,6 +168,8 @@ class Tlb {
   SlotView* current_ = nullptr;
   unsigned current_index_ = 0;
   Slot slots_[kTlbSlots];
+  static constexpr u32 kUnknownMode = ~0u;
+  u32 jump_mode_[kTlbBanks] = {kUnknownMode, kUnknownMode, kUnknownMode};
   u64 use_counter_ = 0;
   u64 flushes_ = 0;
   u8* map_ = nullptr;  // slots, then the state's own view, then first_of_page_

@@ -11,7 +11,10 @@
 namespace pangea::x86 {
 namespace {
 /// Bank whose entries serve an access of this privilege.
-unsigned bank_of(const VcpuState& s, WalkAccess a) { return a.user ? 1 : (s.cr4 & kCr4SMAP) && !a.smap_open ? 2 : 0; }
+Bank bank_of(const VcpuState& s, WalkAccess a) {
+  if (a.user) return Bank::User;
+  return (s.cr4 & kCr4SMAP) && !a.smap_open ? Bank::SupervisorSmap : Bank::Supervisor;
+}
 
 WalkAccess access_of(const VcpuState& s, Intent intent, bool implicit_supervisor) {
   const bool user = s.cpl == 3 && !implicit_supervisor;
@@ -42,7 +45,7 @@ Outcome walk(Vcpu& c, u64 gva, WalkAccess access, Walk& w) {
   return o;
 }
 
-void install(Vcpu& c, unsigned bank, u64 gva, const Walk& w, u8 cell, bool keep_unwritten) {
+void install(Vcpu& c, Bank bank, u64 gva, const Walk& w, u8 cell, bool keep_unwritten) {
   if (!w.read) return;  // a fetch from a page whose data is out of reach
   const bool write = w.write && !keep_unwritten && PageTable::may(cell, Access::Write) && !(cell & PageTable::kHasCode);
   const PageNumber page = page_of(w.gpa);
@@ -71,7 +74,7 @@ Outcome wait_for(Vcpu& c, PageNumber page, Access access) {
 Outcome translate(Vcpu& c, u64 gva, Intent intent, bool implicit_supervisor, Target& out) {
   VcpuState& s = c.state();
   const WalkAccess access = access_of(s, intent, implicit_supervisor);
-  const unsigned bank = bank_of(s, access);
+  const Bank bank = bank_of(s, access);
   const TlbEntry& e = c.tlb().entry(bank, gva);
   const u64 off = gva - (intent == Intent::Write ? e.tag_write : e.tag_read);
   if (off < kPageSize && (intent != Intent::Fetch || (e.flags & kTlbExecute))) {
