@@ -26,8 +26,8 @@ def cases_by_program(path):
 
 
 def belongs(suite_name, test_name):
-    """meson writes `PROJECT.NAME.SUITE` for a GoogleTest program's suites."""
-    return f".{test_name}." in f".{suite_name}."
+    """meson writes `PROJECT.TEST.SUITE` for the suites of a GoogleTest program, TEST as in testlog.json."""
+    return suite_name.partition(".")[2].startswith(test_name + ".")
 
 
 def main():
@@ -37,9 +37,8 @@ def main():
     with open(os.path.join(logs, "testlog.json"), encoding="utf-8") as file:
         tests = [json.loads(line) for line in file if line.strip()]
     for test in tests:
-        # "pangea:suite / name" or "name"
-        name = test["name"].split(" / ")[-1].split(":")[-1].strip()
-        cases = [case for suite, entries in programs.items() if belongs(suite, name) for case in entries]
+        name = test["name"].rpartition(" / ")[2]
+        cases = [case for suite, entries in programs.items() if belongs(suite, test["name"]) for case in entries]
         bad = [case for case, state in cases if state == "failed"]
         if test["result"] in ("OK", "EXPECTEDFAIL"):
             passed += max(1, sum(state == "ok" for _, state in cases))

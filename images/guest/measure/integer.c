@@ -258,8 +258,8 @@ const Workload kIntegerWorkloads[] = {
     {"qsort", "int", NULL, run_qsort, NULL},
     {"l1-chase", "int", set_up_chase, run_chase, NULL},
     {"indirect", "int", NULL, run_indirect, NULL},
-    {"hash", "int", NULL, run_hash, NULL},
-    {"divide", "int", NULL, run_divide, NULL},
-    {"text", "int", NULL, run_text, NULL},
+    {"hash", "more", NULL, run_hash, NULL},
+    {"divide", "more", NULL, run_divide, NULL},
+    {"text", "more", NULL, run_text, NULL},
 };
 const size_t kIntegerWorkloadCount = sizeof(kIntegerWorkloads) / sizeof(kIntegerWorkloads[0]);

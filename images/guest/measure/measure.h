@@ -15,7 +15,7 @@ typedef void (*MeasureTearDown)(void);
 
 typedef struct {
   const char* name;
-  const char* group;  // int, fp, memory or os
+  const char* group;  // int, fp, memory, os: the sets whose means are compared; more: beside them
   MeasureSetUp set_up;
   MeasureRun run;
   MeasureTearDown tear_down;

@@ -141,8 +141,8 @@ static uint64_t run_signal(uint64_t n) {
 
 const Workload kOsWorkloads[] = {
     {"getppid", "os", NULL, run_getppid, NULL},  {"pipe", "os", NULL, run_pipe, NULL},
-    {"fork-wait", "os", NULL, run_fork, NULL},   {"fork-exec", "os", NULL, run_exec, NULL},
-    {"page-fault", "os", NULL, run_fault, NULL}, {"mmap", "os", NULL, run_mmap, NULL},
-    {"switch", "os", NULL, run_switch, NULL},    {"signal", "os", NULL, run_signal, NULL},
+    {"fork-wait", "os", NULL, run_fork, NULL},   {"fork-exec", "more", NULL, run_exec, NULL},
+    {"page-fault", "os", NULL, run_fault, NULL}, {"mmap", "more", NULL, run_mmap, NULL},
+    {"switch", "more", NULL, run_switch, NULL},  {"signal", "more", NULL, run_signal, NULL},
 };
 const size_t kOsWorkloadCount = sizeof(kOsWorkloads) / sizeof(kOsWorkloads[0]);

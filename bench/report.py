@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Reads what bench/compare has collected and prints rows, ratios and geometric means: report.py DIRECTORY."""
+import glob
+import json
+import math
+import os
+import re
+import statistics
+import sys
+
+GROUPS = (("int", "integer"), ("fp", "floating point"), ("memory", "memory"), ("os", "operating system"), ("more", "beside these"))
+ROW = re.compile(r"^measure: (\S+) ([0-9.]+) ns/op (\S+)$")
+
+
+def lines(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return [line.rstrip("\r\n") for line in file]
+
+
+def workloads(directory, side):
+    """(group, name) -> median ns/op over the rounds, in the order of the first round."""
+    samples = {}
+    for path in sorted(glob.glob(os.path.join(directory, f"{side}.*.console"))):
+        for line in lines(path):
+            if match := ROW.match(line):
+                samples.setdefault((match[3], match[1]), []).append(float(match[2]))
+    return {key: statistics.median(values) for key, values in samples.items()}
+
+
+def geometric_mean(values):
+    return math.exp(sum(math.log(v) for v in values) / len(values))
+
+
+def ratio(a, b):
+    return a / b if a and b else None
+
+
+def cell(value, width=10, suffix="×"):
+    return f"{'-':>{width}}" if value is None else f"{value:>{width - 1}.2f}{suffix}"
+
+
+def number(value, width=14):
+    return f"{'-':>{width}}" if value is None else f"{value:>{width},.1f}"
+
+
+def print_workloads(sides):
+    keys = list(dict.fromkeys(key for side in sides.values() for key in side))
+    if not keys:
+        return
+    print(f"{'workload':<14}{'native ns':>14}{'qemu ns':>14}{'pangea ns':>14}"
+          f"{'qemu/nat.':>10}{'pan./nat.':>10}{'qemu/pan.':>10}")
+    for group, title in GROUPS:
+        rows = [key for key in keys if key[0] == group]
+        ratios = {"qn": [], "pn": [], "qp": []}
+        for key in rows:
+            native, qemu, pangea = (sides[s].get(key) for s in ("native", "qemu", "pangea"))
+            values = {"qn": ratio(qemu, native), "pn": ratio(pangea, native), "qp": ratio(qemu, pangea)}
+            for name, value in values.items():
+                if value is not None:
+                    ratios[name].append(value)
+            print(f"{key[1]:<14}{number(native)}{number(qemu)}{number(pangea)}"
+                  f"{cell(values['qn'])}{cell(values['pn'])}{cell(values['qp'])}")
+        if rows:
+            means = {name: geometric_mean(values) if values else None for name, values in ratios.items()}
+            print(f"{'= ' + title:<56}{cell(means['qn'])}{cell(means['pn'])}{cell(means['qp'])}\n")
+
+
+def boot_seconds(directory, name):
+    values = []
+    for path in glob.glob(os.path.join(directory, f"boot-{name}.*.times")):
+        with open(path, encoding="utf-8") as file:
+            values.append(json.load(file)["marker_s"])
+    values = [v for v in values if v is not None]
+    return statistics.median(values) if values else None
+
+
+def spin_total(directory, name):
+    totals = []
+    for path in glob.glob(os.path.join(directory, f"spin-{name}.*.console")):
+        for line in lines(path):
+            if match := re.match(r"^spin: total (\d+) in ([0-9.]+) s", line):
+                totals.append(int(match[1]) / float(match[2]))
+    return statistics.median(totals) if totals else None
+
+
+def print_span(directory):
+    boots = {name: boot_seconds(directory, name) for name in ("qemu-1", "qemu-2", "pangea-1", "pangea-2")}
+    if any(boots.values()):
+        print("boot to init (from the start of the process to the first line of /init)")
+        for name, value in boots.items():
+            if value is not None:
+                side, nodes = name.split("-")
+                print(f"  {side}, {nodes} node(s) and vCPU(s): {value:.2f} s")
+        for text, a, b in (("pangea against QEMU, one node", "pangea-1", "qemu-1"),
+                           ("pangea on two nodes against one", "pangea-2", "pangea-1")):
+            if value := ratio(boots[a], boots[b]):
+                print(f"  {text}: {value:.2f}×")
+        print()
+    spins = {name: spin_total(directory, name) for name in
+             ("native-1", "native-2", "qemu-1", "qemu-2", "pangea-1", "pangea-2")}
+    if any(spins.values()):
+        print("work of CPU-bound processes (batches per second)")
+        for side in ("native", "qemu", "pangea"):
+            one, two = spins[f"{side}-1"], spins[f"{side}-2"]
+            if one and two:
+                place = {"native": "CPU", "qemu": "vCPU"}.get(side, "node")
+                print(f"  {side}: one on one {place} {one:,.0f}, two on two {place}s {two:,.0f}: {two / one:.2f}×")
+        print()
+
+
+def print_stats(directory):
+    for path in sorted(glob.glob(os.path.join(directory, "*-pangea-2.1.stats"))):
+        try:
+            with open(path, encoding="utf-8") as file:
+                stats = json.load(file)
+        except (OSError, ValueError):
+            continue
+        print(f"two nodes, {os.path.basename(path).split('-')[0]}")
+        for node in stats.get("nodes", []):
+            parts = []
+            for kind in ("read", "write"):
+                entry = node.get(f"remote_faults_{kind}", {})
+                if entry.get("count"):
+                    parts.append(f"{kind} faults {entry['count']:,} p50 {entry.get('p50_us', 0):.0f} µs "
+                                 f"p99 {entry.get('p99_us', 0):.0f} µs")
+            beyond = node.get("rss_mib", 0) - node.get("frames_mib", 0)
+            print(f"  node {node.get('id')}: {', '.join(parts)}; {beyond:.0f} MiB beyond its guest pages")
+        ipi = stats.get("ipi_remote", {})
+        if ipi.get("count"):
+            print(f"  IPIs between nodes: {ipi['count']:,} p50 {ipi.get('p50_us', 0):.0f} µs")
+        print()
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: report.py DIRECTORY")
+    directory = sys.argv[1]
+    print_workloads({side: workloads(directory, side) for side in ("native", "qemu", "pangea")})
+    print_span(directory)
+    print_stats(directory)
+
+
+if __name__ == "__main__":
+    main()
