@@ -1,3 +1,60 @@
+// Why the protocol is as it is.
+//
+// The problem. Each node has its own copy of guest memory and its vCPUs read and write it at full speed, with no check
+// but the tag compare of the soft TLB. The protocol makes the copies look like one memory: at any time a page is
+// writable on one node (Modified there, Invalid elsewhere) or readable on several (Shared).
+//
+// Three roles, one node. Every node plays all three: *requester* (its agents want a page), *holder* (others want what
+// it has), *home* (it keeps the directory of the pages of its own memory range). They share State and talk through
+// messages even to themselves, by way of a FIFO that the same step drains; so the home that is the only holder of a
+// page goes the same way as everybody else, without a message leaving it, and there is no second version of the rules
+// for local pages.
+//
+// A transaction, here a write to a page that H is home to, B owns and C shares:
+//
+//       R            H (home)        B            C
+//       |--Request-->|               |            |        have: version of the bytes in R's frame
+//       |            |--Fetch------->|            |        "give up, then grant it to R; C will acknowledge too"
+//       |            |--Invalidate---|----------->|        in parallel
+//       |            |               | safepoints | safepoints
+//       |<-----------|-----Grant + page bytes     |
+//       |<-----------|---------------|------Ack---|
+//       | Install    |               |            |
+//       |--Done----->|                                     the next transaction of this page starts
+//
+// One transaction at a time. The home starts the next one only after Done, which the requester sends after Install, and
+// by then every holder has answered. Hence each message of a transaction is the only one about its page that can be on
+// the way to its receiver, bar requests and the Done itself. This one rule excludes most of the races other protocols
+// patch one by one: no invalidation can arrive between a grant and its install, none can be overtaken by the grant of
+// a later transaction on another channel, and nothing need ever be refused and retried. What remains is three-party:
+// an Ack may reach the requester before or after the Grant (both are remembered until all are there), and a node whose
+// own upgrade waits in the home's queue may be invalidated meanwhile. That is why a request names the *version* of its
+// bytes instead of claiming to hold the page: the home compares it when the request's turn comes, not when it was sent.
+//
+// Versions. 64 bits, counted up by each grant of write rights. A frame keeps its bytes and their version when its page
+// is lost, so "same version" means "same bytes" and a grant then carries none. Version 0 is the untouched page: zeros,
+// on every node, without anyone having said so. A holder that finds its page all zero says so instead of sending it.
+//
+// Hand-over. A holder may answer only when no vCPU can use its old right any more (DESIGN invariant 2). The protocol
+// asks with Surrender, the host answers with Surrendered when all safepoints have passed, however late. In between the
+// lower right already counts for new requests, and the frame is still whole: a copy that others wait for is read out
+// only after the hand-over, and a frame is written (Fill) only while the page is Invalid here, so no agent ever sees a
+// page torn. Bytes go into the frame as soon as they come; the right becomes visible (Install) when all Acks are in.
+//
+// Holds. A page that came for an agent stays until that agent's instruction has retired; holds.h says why that cannot
+// end in a circle. An order for a held page is deferred, not refused.
+//
+// Dropping a clean page under a memory cap is silent: the home still counts the node as sharer and may invalidate what
+// is no longer there, which is answered at once. The one copy the directory relies on for the bytes (`source`) is never
+// dropped. A request for a page that is just being dropped waits until the frame is empty and its version 0.
+//
+// Peers that lie. Every bound is a number fixed at the start: requests per node, orders, queue entries. A message that
+// no honest node would send is counted and dropped; where a grant could make the home's own two roles disagree, it is
+// compared with what the directory ordered. A liar can spoil the pages it takes part in and make others wait until
+// their request times out, which ends the machine with its name; it cannot crash a node or tear a page.
+//
+// What is left open on purpose: messages speak of (page, offset, length) and of what is wanted, so that a later version
+// can ship an operation to the owner, or move less than a page.
 #include "coherence/protocol.h"
 
 #include <fmt/format.h>
