@@ -2,6 +2,7 @@
 // whatever else the machine needs rarely (a debugger's reads of a vCPU on another node). Bodies are opaque bytes of up
 // to kBodyMax; larger than a frame, they travel in chunks, which arrive in order because the channel is ordered.
 #pragma once
+#include <array>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -64,36 +65,40 @@ class ControlLink {
   u64 malformed() const;
 
  private:
+  enum class Kind : u32 { Notify, Call, Reply };  // wire::ControlHeader::Kind
+  struct Part {                                   // what all chunks of one body have in common
+    Kind kind = Kind::Notify;
+    u32 method = 0;
+    u64 call = 0;
+    bool unknown = false;  // Reply: no such method
+    bool operator==(const Part&) const = default;
+  };
+  struct Partial {  // a body under way from one peer
+    Part part;
+    u64 total = 0;
+    Body body;
+  };
   struct Waiter {
     NodeId peer;
     bool done = false;
     Result<Body> reply{Body{}};
   };
-  struct Partial {  // a body under way from one peer
-    bool active = false;
-    u32 kind = 0;
-    u32 method = 0;
-    u64 call = 0;
-    u64 total = 0;
-    Body body;
-  };
-  enum class Kind : u32;
 
-  bool send_body(NodeId to, u32 kind, u32 method, u64 call, bool unknown, Bytes body);
+  bool send_body(NodeId to, const Part& part, Bytes body);
   void on_frame(NodeId from, Bytes header, Bytes payload);
-  void deliver(NodeId from, u32 kind, u32 method, u64 call, bool unknown, Bytes body);
+  void deliver(NodeId from, const Part& part, Bytes body);
   void finish(NodeId from, u64 call, Result<Body> reply);
 
   Endpoint& endpoint_;
   std::map<u32, Serve> serve_;
   std::map<u32, Receive> receive_;
-  std::map<u16, Partial> partial_;  // Control receive thread only; at most one per node
+  std::array<Partial, kNodesMax> partial_;        // Control receive thread only
+  std::array<std::mutex, kNodesMax> send_mutex_;  // keep the chunks of one body together
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::map<u64, Waiter*> waiters_;  // at most kCallsMax
   u64 next_call_ = 1;
   u64 malformed_ = 0;
-  std::map<u16, std::unique_ptr<std::mutex>> send_mutex_;  // keeps one body's chunks together
 };
 }  // namespace pangea::transport

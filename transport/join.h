@@ -29,7 +29,6 @@ namespace pangea::transport {
 
 /// What a node brings to the machine.
 struct NodeOffer {
-  std::string name;  // for people, e.g. the host's name
   /// Bit vector, meaning fixed by the caller. What the machine offers is the AND over all nodes; <= kFeatureWordsMax
   /// words.
   std::vector<u32> features;
@@ -37,6 +36,8 @@ struct NodeOffer {
   u32 vcpus = 0;         // at most this many
 };
 inline constexpr usize kFeatureWordsMax = 256;
+/// Changes whenever anything that nodes say to each other changes its meaning.
+inline constexpr u32 kProtocolVersion = 1;
 
 /// Unit: ns.
 struct JoinTimeouts {
@@ -55,7 +56,7 @@ struct Member {
 
 struct Membership {
   NodeId self;
-  u64 machine = 0;
+  u64 machine = 0;                        // public name of this run of the machine
   std::vector<u32> features;              // what every node has
   std::vector<Member> members;            // by node id; members[0] is the coordinator
   std::unique_ptr<ZmqEndpoint> endpoint;  // ready: every channel works with every peer
@@ -67,6 +68,7 @@ struct JoinCommon {
   std::string secret;  // cluster secret; empty: none. Proven by HMAC-SHA256 over both sides' nonces, never sent
   EndpointOptions endpoint;
   JoinTimeouts timeouts;
+  u32 version = kProtocolVersion;  // another one only in tests
   /// May be null. True ends the join with an error; looked at every 50 ms.
   const std::atomic<bool>* cancel = nullptr;
 };

@@ -95,6 +95,7 @@ Status ZmqEndpoint::connect(const std::vector<PeerAddress>& peers) {
   }
   for (const PeerAddress& peer : peers) impl_->core.table.add(peer.node, peer.name, impl_->core.clock.now_ns());
   impl_->connected = true;
+  if (peers.empty()) return ok();  // a machine of one node needs no threads here
   for (auto& inbox : impl_->inboxes) inbox->start();
   impl_->beat.start();
   return ok();

@@ -31,7 +31,6 @@ class ZmqSocket {
       s.socket_.set(zmq::sockopt::rcvhwm, static_cast<int>(queue_max));
       s.socket_.set(zmq::sockopt::maxmsgsize, static_cast<i64>(message_max));
       s.socket_.set(zmq::sockopt::reconnect_ivl, -1);
-      s.socket_.set(zmq::sockopt::ipv6, 1);
       return s;
     } catch (const zmq::error_t& e) {
       return Error{"cannot open a socket", e.what(), "raise the limit of open files (ulimit -n)"};
@@ -39,10 +38,12 @@ class ZmqSocket {
   }
 
   Status bind(const std::string& uri) {
+    if (uri.find('[') != std::string::npos) set(ZMQ_IPV6, 1);
     if (zmq_bind(handle(), uri.c_str()) == 0) return ok();
     return Error{"cannot listen on " + uri, zmq_strerror(zmq_errno()), "choose another address or port"};
   }
   Status connect(const std::string& uri) {
+    if (uri.find('[') != std::string::npos) set(ZMQ_IPV6, 1);
     if (zmq_connect(handle(), uri.c_str()) == 0) return ok();
     return Error{"cannot connect to " + uri, zmq_strerror(zmq_errno()), "check the address"};
   }

@@ -1,0 +1,217 @@
+// The waiting node's side of a join.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "emu/base/log.h"
+#include "transport/handshake.h"
+#include "transport/join.h"
+#include "transport/zmq_rendezvous.h"
+
+namespace pangea::transport {
+namespace {
+using Body = wire::JoinMessage::BodyCase;
+constexpr int kSliceMs = 50;  // between two looks at `cancel`
+constexpr u64 kNsPerMs = 1'000'000;
+constexpr u64 kStillHereNs = 200 * kNsPerMs;  // between two signs of life to the coordinator
+}  // namespace
+
+struct WaitingNode::Impl {
+  Impl(const WaitingOptions& options, Clock& c, Entropy& e) : o(options), clock(c), entropy(e) {}
+
+  Result<Membership> join();
+  Status await_hello();
+  Result<wire::JoinMessage> expect(Body kind, std::string_view doing);
+  Status offer();
+  Status bind_channels(const wire::Assignment& a);
+  Result<std::vector<PeerAddress>> read_directory(const wire::Directory& d);
+  bool tell(const wire::JoinMessage& m) { return listener->send(coordinator, encode_join(m, o.common.version)); }
+  void turn_away(const RendezvousListener::Message& m);
+  bool cancelled() const { return o.common.cancel && o.common.cancel->load(std::memory_order_relaxed); }
+  Error interrupted() const { return {"the node did not join a machine", "interrupted", ""}; }
+
+  const WaitingOptions o;
+  Clock& clock;
+  Entropy& entropy;
+  std::unique_ptr<RendezvousListener> listener;
+  // Of the join under way:
+  std::string coordinator;  // whom we talk to
+  std::string coordinator_host;
+  std::string me;  // "node 1 (tcp://...)"
+  Transcript transcript;
+  Membership membership;
+};
+
+WaitingNode::WaitingNode(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+WaitingNode::~WaitingNode() = default;
+
+Result<std::unique_ptr<WaitingNode>> WaitingNode::listen(const WaitingOptions& options, Clock& clock,
+                                                         Entropy& entropy) {
+  auto impl = std::make_unique<Impl>(options, clock, entropy);
+  if (!options.listen.starts_with("tcp://") && !options.listen.starts_with("ipc://@"))
+    return Error{"cannot listen on " + options.listen, "not an address", "use tcp://HOST:PORT or ipc://@NAME"};
+  auto listener = RendezvousListener::open(options.listen);
+  if (!listener) return listener.error();
+  impl->listener = std::move(*listener);
+  return std::unique_ptr<WaitingNode>(new WaitingNode(std::move(impl)));
+}
+
+const std::string& WaitingNode::uri() const { return impl_->listener->uri(); }
+
+Result<Membership> WaitingNode::join() {
+  auto m = impl_->join();
+  // Whoever refuses says so to the other; if it was the other who refused, this comes too late to matter.
+  if (!m && !impl_->coordinator.empty()) impl_->tell(refusal(m.error()));
+  return m;
+}
+
+Result<Membership> WaitingNode::Impl::join() {
+  coordinator.clear();
+  membership = {};
+  if (auto s = await_hello(); !s) return s.error();
+  if (auto s = offer(); !s) return s.error();
+  auto assignment = expect(Body::kAssignment, "waiting to be taken");
+  if (!assignment) return assignment.error();
+  if (auto error = judge_assignment(o, me, transcript, assignment->assignment())) return *error;
+  if (auto s = bind_channels(assignment->assignment()); !s) return s.error();
+  auto directory = expect(Body::kDirectory, "waiting for the other nodes' addresses");
+  if (!directory) return directory.error();
+  auto peers = read_directory(directory->directory());
+  if (!peers) return peers.error();
+  if (auto s = membership.endpoint->connect(*peers); !s) return s.error();
+  if (auto s = membership.endpoint->wait_ready(o.common.timeouts.stage_ns, o.common.cancel); !s) return s.error();
+  wire::JoinMessage ready;
+  ready.mutable_ready();
+  tell(ready);
+  auto go = expect(Body::kGo, "waiting for the last node");
+  if (!go) return go.error();
+  return std::move(membership);
+}
+
+Status WaitingNode::Impl::await_hello() {
+  const u64 limit = o.common.timeouts.hello_ns;
+  const u64 start = clock.now_ns();
+  for (;;) {
+    if (cancelled()) return interrupted();
+    if (limit && clock.now_ns() - start >= limit)
+      return Error{"the node did not join a machine", fmt::format("no coordinator came within {} ms", limit / kNsPerMs),
+                   "start `pangea run` with -node " + listener->uri()};
+    const auto m = listener->next(kSliceMs);
+    if (!m) continue;
+    const auto parsed = parse_join(m->bytes);
+    if (!parsed || (!parsed->has_hello() && parsed->version() == o.common.version)) {
+      PANGEA_LOG(transport, "ignored {} bytes that are no greeting", m->bytes.size());
+      continue;  // a stranger's, or the tail of an earlier join
+    }
+    if (parsed->has_refusal()) continue;
+    coordinator = m->peer;
+    coordinator_host = m->host;
+    const wire::Hello& hello = parsed->hello();
+    me = member_name(NodeId{static_cast<u16>(hello.node())}, listener->uri());
+    if (parsed->version() != o.common.version) return version_error(me, o.common.version, parsed->version());
+    if (auto error = judge_hello(o, me, hello)) return *error;
+    transcript = {o.common.version,
+                  hello.machine(),
+                  NodeId{static_cast<u16>(hello.node())},
+                  static_cast<u16>(hello.nodes()),
+                  {},
+                  draw_nonce(entropy)};
+    std::copy(hello.nonce().begin(), hello.nonce().end(), transcript.coordinator_nonce.begin());
+    return ok();
+  }
+}
+
+Status WaitingNode::Impl::offer() {
+  wire::JoinMessage m;
+  wire::Offer& offer = *m.mutable_offer();
+  const Proof proof = prove(o.common.secret, Side::Node, transcript);
+  offer.set_nonce(transcript.node_nonce.data(), sizeof(Nonce));
+  offer.set_proof(proof.data(), proof.size());
+  offer.mutable_features()->Assign(o.common.offer.features.begin(), o.common.offer.features.end());
+  offer.set_memory_bytes(o.common.offer.memory_bytes);
+  offer.set_vcpus(o.common.offer.vcpus);
+  offer.set_coordinator_host(coordinator_host);
+  tell(m);
+  return ok();
+}
+
+void WaitingNode::Impl::turn_away(const RendezvousListener::Message& m) {
+  const auto parsed = parse_join(m.bytes);
+  if (!parsed || !parsed->has_hello()) return;
+  const Error busy{member_name(NodeId{static_cast<u16>(parsed->hello().node())}, listener->uri()) + " cannot join",
+                   "it is joining another machine", "choose another node, or wait"};
+  listener->send(m.peer, encode_join(refusal(busy), o.common.version));
+}
+
+Result<wire::JoinMessage> WaitingNode::Impl::expect(Body kind, std::string_view doing) {
+  // The coordinator waits for the slowest node at each stage, so its limit is not ours: signs of life tell when it
+  // dies.
+  const u64 limit = 2 * (o.common.timeouts.connect_ns + o.common.timeouts.stage_ns);
+  const u64 start = clock.now_ns();
+  const std::string what = me + " cannot join";
+  wire::JoinMessage waiting;
+  waiting.mutable_waiting();
+  for (u64 next_sign = start + kStillHereNs;;) {
+    const u64 now = clock.now_ns();
+    if (cancelled()) return interrupted();
+    if (now - start >= limit)
+      return Error{what, fmt::format("the coordinator was silent for {} ms while {}", limit / kNsPerMs, doing),
+                   "look at the coordinator's messages"};
+    if (now >= next_sign) {
+      next_sign = now + kStillHereNs;
+      if (!tell(waiting))
+        return Error{what, fmt::format("the coordinator went away while {}", doing),
+                     "look at the coordinator's messages"};
+    }
+    const auto m = listener->next(kSliceMs);
+    if (!m) continue;
+    if (m->peer != coordinator) {
+      turn_away(*m);
+      continue;
+    }
+    auto parsed = parse_join(m->bytes);
+    if (parsed && parsed->has_refusal()) return error_of(parsed->refusal());
+    if (!parsed || parsed->version() != o.common.version || parsed->body_case() != kind)
+      return Error{what, fmt::format("the coordinator sent something else while {}", doing),
+                   "install the same version of Pangea everywhere"};
+    return std::move(*parsed);
+  }
+}
+
+Status WaitingNode::Impl::bind_channels(const wire::Assignment& a) {
+  EndpointOptions eo = o.common.endpoint;
+  eo.self = transcript.node;
+  eo.nodes = transcript.nodes;
+  eo.machine = a.session();
+  auto endpoint = ZmqEndpoint::create(eo, clock);
+  if (!endpoint) return endpoint.error();
+  // An abstract name must differ from that of an earlier join whose sockets are not gone yet.
+  std::string base = bind_base(listener->uri());
+  if (base.starts_with("ipc://")) base += fmt::format("-{:08x}", static_cast<u32>(a.session()));
+  auto addresses = (*endpoint)->bind(base);
+  if (!addresses) return addresses.error();
+  wire::JoinMessage m;
+  *m.mutable_bound()->mutable_addresses() = wire_of(*addresses);
+  tell(m);
+  membership.self = transcript.node;
+  membership.machine = transcript.machine;
+  membership.features.assign(a.features().begin(), a.features().end());
+  membership.endpoint = std::move(*endpoint);
+  return ok();
+}
+
+Result<std::vector<PeerAddress>> WaitingNode::Impl::read_directory(const wire::Directory& d) {
+  const Error nonsense{me + " cannot join", "the coordinator sent a list of nodes that makes no sense",
+                       "install the same version of Pangea everywhere"};
+  if (d.members_size() != transcript.nodes) return nonsense;
+  std::vector<PeerAddress> peers;
+  for (u16 i = 0; i < transcript.nodes; ++i) {
+    const wire::Member& m = d.members(i);
+    auto addresses = addresses_of(m.addresses());
+    if (m.node() != i || !addresses || m.name().size() > 256) return nonsense;
+    membership.members.push_back({NodeId{i}, m.name(), m.memory_bytes(), m.vcpus()});
+    if (NodeId{i} != transcript.node) peers.push_back({NodeId{i}, m.name(), std::move(*addresses)});
+  }
+  return peers;
+}
+}  // namespace pangea::transport
