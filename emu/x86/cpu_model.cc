@@ -1,0 +1,191 @@
+// Which features a machine has: what the host provides, and QEMU's `-cpu` option applied to it.
+#include <cpuid.h>
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "emu/x86/cpuid.h"
+
+namespace pangea::x86 {
+namespace {
+struct Row {
+  Feature feature;
+  const char* name;  // identifier in the table
+  u32 leaf, subleaf;
+  u8 reg, bit;
+  FeatureSource source;
+};
+constexpr Row kRows[] = {
+#define X(name, leaf, subleaf, reg, bit, source) {Feature::name, #name, leaf, subleaf, reg, bit, FeatureSource::source},
+    PANGEA_FEATURES(X)
+#undef X
+};
+
+// Where QEMU's spelling is not the identifier with '-' for '_'.
+struct Spelling {
+  Feature feature;
+  const char* name;
+};
+constexpr Spelling kSpellings[] = {{Feature::sse41, "sse4.1"},
+                                   {Feature::sse42, "sse4.2"},
+                                   {Feature::prefetchw, "3dnowprefetch"},
+                                   {Feature::sse3, "pni"},
+                                   {Feature::tsc_deadline, "tsc-deadline"},
+                                   {Feature::sha_ni, "sha-ni"},
+                                   {Feature::lahf_lm, "lahf-lm"},
+                                   {Feature::tsc_adjust, "tsc-adjust"},
+                                   {Feature::zero_fcs_fds, "zero-fcs-fds"},
+                                   {Feature::arch_capabilities, "arch-capabilities"}};
+
+// The first is meaningless without the second.
+struct Needs {
+  Feature feature, needs;
+};
+constexpr Needs kNeeds[] = {
+    {Feature::xsaveopt, Feature::xsave},    {Feature::xsavec, Feature::xsave},    {Feature::xgetbv1, Feature::xsave},
+    {Feature::xsaves, Feature::xsavec},     {Feature::osxsave, Feature::xsave},   {Feature::avx, Feature::xsave},
+    {Feature::fma, Feature::avx},           {Feature::f16c, Feature::avx},        {Feature::avx2, Feature::avx},
+    {Feature::vaes, Feature::avx2},         {Feature::vpclmulqdq, Feature::avx2}, {Feature::x2apic, Feature::apic},
+    {Feature::tsc_deadline, Feature::apic}, {Feature::arat, Feature::apic},       {Feature::sse2, Feature::sse},
+    {Feature::sse3, Feature::sse2},         {Feature::ssse3, Feature::sse3},      {Feature::sse41, Feature::ssse3},
+    {Feature::sse42, Feature::sse41},       {Feature::fsrm, Feature::erms},       {Feature::pcid, Feature::lm},
+    {Feature::rdtscp, Feature::tsc},        {Feature::invtsc, Feature::tsc},      {Feature::tsc_adjust, Feature::tsc},
+};
+
+// QEMU's qemu64 (target/i386/cpu.c), of what this table knows.
+constexpr Feature kQemu64[] = {
+    Feature::fpu,  Feature::de,   Feature::pse,  Feature::tsc,     Feature::msr,     Feature::pae,
+    Feature::mce,  Feature::cx8,  Feature::apic, Feature::sep,     Feature::mtrr,    Feature::pge,
+    Feature::mca,  Feature::cmov, Feature::pat,  Feature::pse36,   Feature::clflush, Feature::mmx,
+    Feature::fxsr, Feature::sse,  Feature::sse2, Feature::sse3,    Feature::cx16,    Feature::hypervisor,
+    Feature::ht,   Feature::arat, Feature::lm,   Feature::syscall, Feature::nx,      Feature::lahf_lm,
+};
+// The psABI's levels. v2 and v3 list what they add.
+constexpr Feature kV1[] = {Feature::fpu,  Feature::cx8, Feature::cmov, Feature::mmx,
+                           Feature::fxsr, Feature::sse, Feature::sse2};
+constexpr Feature kV2[] = {Feature::cx16,  Feature::lahf_lm, Feature::popcnt, Feature::sse3,
+                           Feature::ssse3, Feature::sse41,   Feature::sse42};
+constexpr Feature kV3[] = {Feature::avx,  Feature::avx2, Feature::bmi1, Feature::bmi2,
+                           Feature::f16c, Feature::fma,  Feature::abm,  Feature::movbe};
+
+template <class List>
+void add(CpuidConfig& c, const List& list) {
+  for (const Feature f : list) c.set(f, true);
+}
+
+/// Lower case, '_' and '.' as '-', so that sse4.1, sse4_1 and SSE4-1 are one name.
+std::string normal(std::string_view s) {
+  std::string r;
+  for (const char ch : s) {
+    if (ch == '_' || ch == '.')
+      r += '-';
+    else if (ch >= 'A' && ch <= 'Z')
+      r += static_cast<char>(ch - 'A' + 'a');
+    else
+      r += ch;
+  }
+  return r;
+}
+
+Feature find_feature(std::string_view name) {
+  const std::string wanted = normal(name);
+  for (const Row& row : kRows)
+    if (wanted == normal(row.name) || wanted == normal(feature_name(row.feature))) return row.feature;
+  return Feature::Always;
+}
+
+bool host_has(const Row& row) {
+  u32 r[4] = {};
+  if (!__get_cpuid_count(row.leaf, row.subleaf, &r[0], &r[1], &r[2], &r[3])) return false;
+  return (r[row.reg] >> row.bit) & 1;
+}
+
+void close(CpuidConfig& c) {
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const Needs& n : kNeeds)
+      if (c.has(n.feature) && !c.has(n.needs)) c.set(n.feature, false), changed = true;
+  }
+}
+
+bool set_model(CpuidConfig& c, std::string_view model) {
+  const std::string m = normal(model);
+  if (m == "max" || m == "host") return true;
+  c.features[0] = c.features[1] = 0;
+  if (m == "qemu64") {
+    add(c, kQemu64);
+    return true;
+  }
+  if (m != "x86-64-v2" && m != "x86-64-v3") return false;
+  // The levels speak of what programs see; what only the kernel sees is all there.
+  for (const Row& row : kRows)
+    if (row.source == FeatureSource::Emulated) c.set(row.feature, true);
+  add(c, kV1), add(c, kV2);
+  if (m == "x86-64-v3") add(c, kV3);
+  return true;
+}
+}  // namespace
+
+const char* feature_name(Feature f) {
+  for (const Spelling& s : kSpellings)
+    if (s.feature == f) return s.name;
+  for (const Row& row : kRows)
+    if (row.feature == f) return row.name;
+  return "always";
+}
+
+CpuidConfig host_features() {
+  CpuidConfig c;
+  for (const Row& row : kRows)
+    c.set(row.feature, row.source == FeatureSource::Emulated || (row.source == FeatureSource::Native && host_has(row)));
+  return c;
+}
+
+std::vector<std::string> missing_features(const CpuidConfig& wanted, const CpuidConfig& available) {
+  std::vector<std::string> names;
+  for (const Row& row : kRows)
+    if (wanted.has(row.feature) && !available.has(row.feature)) names.emplace_back(feature_name(row.feature));
+  return names;
+}
+
+Result<CpuidConfig> select_cpu(std::string_view option, const CpuidConfig& available) {
+  CpuidConfig c = available;
+  const std::string what = "-cpu " + std::string(option);
+  std::string_view rest = option;
+  const auto next = [&rest] {
+    const usize comma = rest.find(',');
+    const std::string_view word = rest.substr(0, comma);
+    rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
+    return word;
+  };
+  const std::string model(next());
+  if (!set_model(c, model))
+    return Error{what, "unknown model '" + model + "'", "use max, qemu64, x86-64-v2 or x86-64-v3"};
+  while (!rest.empty()) {
+    const std::string_view word = next();
+    if (word.empty()) continue;
+    bool on = true;
+    std::string_view name = word;
+    if (word[0] == '+' || word[0] == '-') {
+      on = word[0] == '+';
+      name.remove_prefix(1);
+    } else if (const usize eq = word.find('='); eq != std::string_view::npos) {
+      const std::string_view value = word.substr(eq + 1);
+      if (value != "on" && value != "off") return Error{what, "'" + std::string(word) + "' is neither on nor off", ""};
+      on = value == "on";
+      name = word.substr(0, eq);
+    }
+    const Feature f = find_feature(name);
+    if (f == Feature::Always) return Error{what, "unknown feature '" + std::string(name) + "'", ""};
+    c.set(f, on);
+  }
+  close(c);
+  const std::vector<std::string> missing = missing_features(c, available);
+  if (!missing.empty()) {
+    std::string names;
+    for (const std::string& n : missing) names += (names.empty() ? "" : ", ") + n;
+    return Error{what, "not available here: " + names, "take another model or switch these off"};
+  }
+  return c;
+}
+}  // namespace pangea::x86

@@ -1,0 +1,179 @@
+// Identification, time, random numbers, MSRs, FS/GS bases, HLT: the system instructions that touch no control register
+// and no descriptor table. Source: SDM Vol. 2, the instruction's page, unless said otherwise.
+#include "emu/x86/cpuid.h"
+#include "emu/x86/exec/operand.h"
+#include "emu/x86/msr.h"
+
+namespace pangea::x86 {
+
+Outcome exec_none(Vcpu& c, const Insn&) { return raise_ud(c); }
+Outcome exec_ud(Vcpu& c, const Insn&) { return raise_ud(c); }
+Outcome exec_vmcall(Vcpu& c, const Insn&) { return raise_ud(c); }  // no hypercalls are offered
+
+Outcome exec_hlt(Vcpu& c, const Insn&) {
+  if (c.state().cpl != 0) return raise_gp(c);
+  return Outcome::Halt;
+}
+
+Outcome exec_cpuid(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  const CpuidRegs r = cpuid_leaf(c.cpuid(), static_cast<u32>(s.gpr[kRax]), static_cast<u32>(s.gpr[kRcx]), c.id().v,
+                                 s.cr4, s.xcr0, s.xss);
+  s.gpr[kRax] = r.eax;
+  s.gpr[kRbx] = r.ebx;
+  s.gpr[kRcx] = r.ecx;
+  s.gpr[kRdx] = r.edx;
+  return Outcome::Next;
+}
+
+Outcome exec_rdmsr(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  u64 value = 0;
+  if (s.cpl != 0 || !read_msr(c, static_cast<u32>(s.gpr[kRcx]), value)) return raise_gp(c);
+  s.gpr[kRax] = static_cast<u32>(value);
+  s.gpr[kRdx] = value >> 32;
+  return Outcome::Next;
+}
+
+Outcome exec_wrmsr(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  const u64 value = static_cast<u32>(s.gpr[kRax]) | s.gpr[kRdx] << 32;
+  if (s.cpl != 0 || !write_msr(c, static_cast<u32>(s.gpr[kRcx]), value)) return raise_gp(c);
+  return Outcome::Next;
+}
+
+// --- Time ---
+
+Outcome exec_rdtsc(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  if ((s.cr4 & kCr4TSD) && s.cpl != 0) return raise_gp(c);
+  const u64 tsc = guest_tsc(c);
+  s.gpr[kRax] = static_cast<u32>(tsc);
+  s.gpr[kRdx] = tsc >> 32;
+  return Outcome::Next;
+}
+
+Outcome exec_rdtscp(Vcpu& c, const Insn& insn) {
+  EXEC_TRY(exec_rdtsc(c, insn));
+  c.state().gpr[kRcx] = static_cast<u32>(c.state().tsc_aux);
+  return Outcome::Next;
+}
+
+Outcome exec_rdpid(Vcpu& c, const Insn& insn) {
+  VcpuState& s = c.state();
+  s.gpr[insn.rm] = static_cast<u32>(s.tsc_aux);
+  return Outcome::Next;
+}
+
+// CPUID leaf 0AH shows no counters, so every index is invalid.
+Outcome exec_rdpmc(Vcpu& c, const Insn&) { return raise_gp(c); }
+
+// --- Random numbers ---
+namespace {
+Outcome random(Vcpu& c, const Insn& insn) {
+  VcpuState& s = c.state();
+  set_gpr(s, insn.rm, insn.opsize, c.ports().entropy->next_u64());
+  s.rflags = (s.rflags & ~u64{kArith}) | kCF;
+  return Outcome::Next;
+}
+}  // namespace
+Outcome exec_rdrand(Vcpu& c, const Insn& insn) { return random(c, insn); }
+Outcome exec_rdseed(Vcpu& c, const Insn& insn) { return random(c, insn); }
+
+// --- FS and GS bases ---
+namespace {
+bool fsgsbase_usable(const VcpuState& s) { return in_64bit_mode(s) && (s.cr4 & kCr4FSGSBASE); }
+
+Outcome read_segment_base(Vcpu& c, const Insn& insn, Seg seg) {
+  VcpuState& s = c.state();
+  if (!fsgsbase_usable(s)) return raise_ud(c);
+  set_gpr(s, insn.rm, insn.opsize, seg_of(s, seg).base);
+  return Outcome::Next;
+}
+
+Outcome write_segment_base(Vcpu& c, const Insn& insn, Seg seg) {
+  VcpuState& s = c.state();
+  if (!fsgsbase_usable(s)) return raise_ud(c);
+  const u64 base = get_gpr(s, insn.rm, insn.opsize);
+  if (!is_canonical(base)) return raise_gp(c);
+  seg_of(s, seg).base = base;
+  s.seg_base[static_cast<unsigned>(seg)] = base;
+  return Outcome::Next;
+}
+}  // namespace
+Outcome exec_rdfsbase(Vcpu& c, const Insn& insn) { return read_segment_base(c, insn, Seg::Fs); }
+Outcome exec_rdgsbase(Vcpu& c, const Insn& insn) { return read_segment_base(c, insn, Seg::Gs); }
+Outcome exec_wrfsbase(Vcpu& c, const Insn& insn) { return write_segment_base(c, insn, Seg::Fs); }
+Outcome exec_wrgsbase(Vcpu& c, const Insn& insn) { return write_segment_base(c, insn, Seg::Gs); }
+
+Outcome exec_swapgs(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  if (!in_64bit_mode(s)) return raise_ud(c);
+  if (s.cpl != 0) return raise_gp(c);
+  const u64 base = s.kernel_gs_base;
+  SegmentRegister& gs = seg_of(s, Seg::Gs);
+  s.kernel_gs_base = gs.base;
+  gs.base = base;
+  s.seg_base[static_cast<unsigned>(Seg::Gs)] = base;
+  return Outcome::Next;
+}
+
+// --- Caches, waiting, ordering: memory is coherent here, so what is left is the checks. ---
+
+Outcome exec_invd(Vcpu& c, const Insn&) { return c.state().cpl != 0 ? raise_gp(c) : Outcome::Next; }
+Outcome exec_wbinvd(Vcpu& c, const Insn&) { return c.state().cpl != 0 ? raise_gp(c) : Outcome::Next; }
+Outcome exec_serialize(Vcpu&, const Insn&) { return Outcome::Next; }
+
+// CLFLUSH, CLFLUSHOPT, CLWB: checked as a load of one byte.
+Outcome exec_clflush(Vcpu& c, const Insn& insn) {
+  u64 gva = 0;
+  EXEC_TRY(memory_operand(c, insn, 1, Intent::Read, gva));
+  return check_read_linear(c, gva, 1);
+}
+
+Outcome exec_monitor(Vcpu& c, const Insn& insn) {
+  VcpuState& s = c.state();
+  if (!c.cpuid().has(Feature::monitor) || s.cpl != 0) return raise_ud(c);
+  if (static_cast<u32>(s.gpr[kRcx]) != 0) return raise_gp(c);
+  const Seg seg = insn.seg == Seg::None ? Seg::Ds : insn.seg;
+  u64 gva = 0;
+  EXEC_TRY(linear(c, seg, get_gpr(s, kRax, insn.addrsize), 1, Intent::Read, gva));
+  return check_read_linear(c, gva, 1);
+}
+
+// Waking at once is always permitted (SDM Vol. 3A, 9.10.4): other threads get a turn.
+Outcome exec_mwait(Vcpu& c, const Insn&) {
+  if (!c.cpuid().has(Feature::monitor) || c.state().cpl != 0) return raise_ud(c);
+  return Outcome::Pause;
+}
+
+// --- SMAP's override, protection keys ---
+namespace {
+Outcome set_ac(Vcpu& c, bool on) {
+  VcpuState& s = c.state();
+  if (!c.cpuid().has(Feature::smap) || s.cpl != 0) return raise_ud(c);
+  s.rflags = on ? s.rflags | kFlagAC : s.rflags & ~kFlagAC;
+  refresh_mode(c);
+  return Outcome::Next;
+}
+}  // namespace
+Outcome exec_stac(Vcpu& c, const Insn&) { return set_ac(c, true); }
+Outcome exec_clac(Vcpu& c, const Insn&) { return set_ac(c, false); }
+
+Outcome exec_rdpkru(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  if (!(s.cr4 & kCr4PKE)) return raise_ud(c);
+  if (static_cast<u32>(s.gpr[kRcx]) != 0) return raise_gp(c);
+  s.gpr[kRax] = s.pkru;
+  s.gpr[kRdx] = 0;
+  return Outcome::Next;
+}
+Outcome exec_wrpkru(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  if (!(s.cr4 & kCr4PKE)) return raise_ud(c);
+  if (static_cast<u32>(s.gpr[kRcx]) != 0 || static_cast<u32>(s.gpr[kRdx]) != 0) return raise_gp(c);
+  s.pkru = static_cast<u32>(s.gpr[kRax]);
+  c.tlb().flush_all();
+  return Outcome::Next;
+}
+}  // namespace pangea::x86

@@ -1,0 +1,75 @@
+// SYSCALL, SYSRET, SYSENTER, SYSEXIT: privilege changes with segments made from constants, not from descriptors.
+// SDM Vol. 2, the instructions' pages; Vol. 3A, 5.8.7 and 5.8.8. Intel's behaviour where AMD's differs: SYSCALL and
+// SYSRET exist in 64-bit mode only, and SYSRET checks RCX while still at CPL 0.
+#include "emu/x86/exec/operand.h"
+
+namespace pangea::x86 {
+namespace {
+// Access bytes as SegmentRegister::attr has them: type, S, DPL, P, L or D/B, G.
+constexpr u16 kCode = 0xb | 0x10 | 0x80 | 0x8000, kData = 0x3 | 0x10 | 0x80 | 0x4000 | 0x8000;
+constexpr u16 kLongCode = kCode | 0x2000, kCode32 = kCode | 0x4000;
+
+constexpr SegmentRegister flat(u64 selector, u16 attr, u8 dpl) {
+  return {0, 0xffffffff, static_cast<u16>(selector), static_cast<u16>(attr | dpl << 5)};
+}
+
+void enter(VcpuState& s, SegmentRegister cs, SegmentRegister ss, u8 cpl) {
+  seg_of(s, Seg::Cs) = cs;
+  seg_of(s, Seg::Ss) = ss;
+  s.cpl = cpl;
+}
+}  // namespace
+
+Outcome exec_syscall(Vcpu& c, const Insn& insn) {
+  VcpuState& s = c.state();
+  if (!(s.efer & kEferSCE) || !in_64bit_mode(s)) return raise_ud(c);
+  s.gpr[kRcx] = s.rip + insn.length;
+  s.gpr[kR11] = s.rflags & ~kFlagRF;
+  s.rip = s.lstar;
+  s.rflags = (s.rflags & ~(s.sfmask | kFlagRF)) | 2;
+  const u64 selector = (s.star >> 32) & 0xfffc;
+  enter(s, flat(selector, kLongCode, 0), flat(selector + 8, kData, 0), 0);
+  refresh_mode(c);
+  return Outcome::Jump;
+}
+
+Outcome exec_sysret(Vcpu& c, const Insn& insn) {
+  VcpuState& s = c.state();
+  if (!(s.efer & kEferSCE) || !in_64bit_mode(s)) return raise_ud(c);
+  if (s.cpl != 0) return raise_gp(c);
+  const bool wide = insn.opsize == 8;
+  if (wide && !is_canonical(s.gpr[kRcx])) return raise_gp(c);
+  s.rip = wide ? s.gpr[kRcx] : static_cast<u32>(s.gpr[kRcx]);
+  s.rflags = (s.gpr[kR11] & 0x3c7fd7) | 2;
+  const u64 base = s.star >> 48;
+  enter(s, flat((wide ? base + 16 : base) | 3, wide ? kLongCode : kCode32, 3), flat((base + 8) | 3, kData, 3), 3);
+  refresh_mode(c);
+  return Outcome::Jump;
+}
+
+Outcome exec_sysenter(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  if (in_real_mode(s) || (s.sysenter_cs & 0xfffc) == 0) return raise_gp(c);
+  const bool lng = in_long_mode(s);
+  s.rflags &= ~(kFlagVM | kFlagIF | kFlagRF);
+  s.gpr[kRsp] = lng ? s.sysenter_esp : static_cast<u32>(s.sysenter_esp);
+  s.rip = lng ? s.sysenter_eip : static_cast<u32>(s.sysenter_eip);
+  const u64 selector = s.sysenter_cs & 0xfffc;
+  enter(s, flat(selector, lng ? kLongCode : kCode32, 0), flat(selector + 8, kData, 0), 0);
+  refresh_mode(c);
+  return Outcome::Jump;
+}
+
+Outcome exec_sysexit(Vcpu& c, const Insn& insn) {
+  VcpuState& s = c.state();
+  if (in_real_mode(s) || s.cpl != 0 || (s.sysenter_cs & 0xfffc) == 0) return raise_gp(c);
+  const bool wide = insn.opsize == 8;
+  if (wide && (!is_canonical(s.gpr[kRcx]) || !is_canonical(s.gpr[kRdx]))) return raise_gp(c);
+  s.gpr[kRsp] = wide ? s.gpr[kRcx] : static_cast<u32>(s.gpr[kRcx]);
+  s.rip = wide ? s.gpr[kRdx] : static_cast<u32>(s.gpr[kRdx]);
+  const u64 selector = (s.sysenter_cs & 0xfffc) + (wide ? 32 : 16);
+  enter(s, flat(selector | 3, wide ? kLongCode : kCode32, 3), flat((selector + 8) | 3, kData, 3), 3);
+  refresh_mode(c);
+  return Outcome::Jump;
+}
+}  // namespace pangea::x86
