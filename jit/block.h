@@ -8,39 +8,39 @@
 namespace pangea::jit {
 inline constexpr unsigned kMaxInsns = 64;
 
-/// What a block is keyed by. GPA, so that it survives CR3 writes and is shared between address spaces and vCPUs; RIP too,
-/// since constants that depend on it are folded into the code.
+/// What a block is keyed by. GPA, so that it survives CR3 writes and is shared between address spaces and vCPUs; RIP
+/// too, since constants that depend on it are folded into the code.
 struct BlockKey {
-  u64 rip = 0;       // as the guest counts it (without CS base)
+  u64 rip = 0;  // as the guest counts it (without CS base)
   u64 cs_base = 0;
-  Gpa gpa;           // of the first byte
-  u32 mode = 0;      // x86::Mode bits
-  u32 kind = 0;      // Kind bits
+  Gpa gpa;       // of the first byte
+  u32 mode = 0;  // x86::Mode bits
+  u32 kind = 0;  // Kind bits
   bool operator==(const BlockKey&) const = default;
 };
 /// Careful: memory goes through bounce accesses (MMIO, page crossing, segment checks). One: a single instruction, never
-/// linked, returns to the dispatcher. Detached: not entered in the map, so its page keeps its write tags (an instruction
-/// that writes to its own page would otherwise invalidate itself for ever).
+/// linked, returns to the dispatcher. Detached: not entered in the map, so its page keeps its write tags (an
+/// instruction that writes to its own page would otherwise invalidate itself for ever).
 enum Kind : u32 { kPlain = 0, kCareful = 1, kOne = 2, kDetached = 4 };
 
 struct Block;
 /// A patchable direct jump to another block of the same guest page.
 struct Link {
-  u8* rel32 = nullptr;          // writable view
-  const u8* unlinked = nullptr; // where it leads while it is not linked (writable view)
-  u64 rip = 0;                  // target
+  u8* rel32 = nullptr;           // writable view
+  const u8* unlinked = nullptr;  // where it leads while it is not linked (writable view)
+  u64 rip = 0;                   // target
   Block* from = nullptr;
   Block* to = nullptr;
 };
 
 /// Host offset -> guest instruction, for faults and exits in the middle of a block.
 struct InsnRecord {
-  u16 host = 0;              // offset of its first host byte
-  u16 guest = 0;             // offset of its first guest byte
+  u16 host = 0;                // offset of its first host byte
+  u16 guest = 0;               // offset of its first guest byte
   bool flags_in_host = false;  // at its native operation the guest's flags are in the host's RFLAGS, else saved
 };
 struct ColdRecord {
-  u16 host = 0;              // return address of a call from the cold part
+  u16 host = 0;  // return address of a call from the cold part
   u16 insn = 0;
 };
 
@@ -51,18 +51,19 @@ struct ExecRecord {
   u16 remaining = 0;  // instructions of the block after this one
   bool leaves = false;
   static constexpr u8 kPause = 0xff;
-  u8 vector = 0;      // kPause: end with Outcome::Pause; else not 0: raise this exception instead (#UD 6 or #NM 7: the mode forbids the form)
+  u8 vector = 0;  // kPause: end with Outcome::Pause; else not 0: raise this exception instead (#UD 6 or #NM 7: the mode
+                  // forbids the form)
 };
 
 struct Block {
   BlockKey key;
-  u8* code = nullptr;        // writable view; also the entry point
+  u8* code = nullptr;  // writable view; also the entry point
   u32 size = 0;
-  u32 cold = 0;              // offset of the out-of-line part
+  u32 cold = 0;  // offset of the out-of-line part
   u16 guest_bytes = 0;
   u16 insn_count = 0;
   bool dead = false;
-  PageNumber pages[2];       // pages[1] only if the last instruction crosses
+  PageNumber pages[2];  // pages[1] only if the last instruction crosses
   unsigned page_count = 1;
   std::vector<InsnRecord> insns;
   std::vector<ColdRecord> colds;

@@ -7,7 +7,8 @@
 
 namespace pangea::jit {
 namespace {
-/// Redirects a rel32 that other threads may be executing. It lies within eight aligned bytes, so the store is one piece.
+/// Redirects a rel32 that other threads may be executing. It lies within eight aligned bytes, so the store is one
+/// piece.
 void patch(u8* rel32, const u8* target) {
   const i32 v = static_cast<i32>(target - (rel32 + 4));
   __atomic_store_n(reinterpret_cast<i32*>(rel32), v, __ATOMIC_RELEASE);

@@ -1,4 +1,5 @@
-// All blocks of a node: by key, by page, by host address; linking and invalidation. Callers hold the translator's mutex.
+// All blocks of a node: by key, by page, by host address; linking and invalidation. Callers hold the translator's
+// mutex.
 #pragma once
 #include <memory>
 #include <unordered_map>
@@ -20,8 +21,8 @@ class BlockMap {
   Block* insert(std::unique_ptr<Block> block);
   /// Patches `link` to `target` if both live.
   void link(Link& link, Block& target);
-  /// Every block made from `page` leaves the map and loses its incoming links. Its code stays until clear(): a vCPU may be
-  /// inside. Returns how many.
+  /// Every block made from `page` leaves the map and loses its incoming links. Its code stays until clear(): a vCPU may
+  /// be inside. Returns how many.
   unsigned kill_page(PageNumber page);
   /// Block whose code holds `pc` (executable view), dead ones included; null if none.
   Block* by_host(u64 pc) const;

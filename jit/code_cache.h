@@ -1,5 +1,5 @@
-// Memory for generated code: one memfd mapped twice, written through one mapping and executed through the other (never W+X).
-// Allocation is a bump pointer; eviction is a flush of everything, which the engine does while no vCPU runs.
+// Memory for generated code: one memfd mapped twice, written through one mapping and executed through the other (never
+// W+X). Allocation is a bump pointer; eviction is a flush of everything, which the engine does while no vCPU runs.
 #pragma once
 #include "emu/base/result.h"
 #include "emu/base/types.h"

@@ -37,12 +37,7 @@ u32 Translator::base_kind(const VcpuState& s) const {
 void Translator::start(Runner& r) {
   VcpuState& s = r.c.state();
   if (r.flush_jumps.exchange(false)) r.c.tlb().flush_jumps();
-  // Jump cache entries are good for one mode; within one privilege it changes rarely.
-  u32& mode = r.jump_mode[(s.mode & Mode::kUser) != 0];
-  if (mode != s.mode) {
-    r.c.tlb().flush_jumps();
-    mode = s.mode;
-  }
+  r.c.tlb().enter_mode(s.mode);
 }
 
 Exit Translator::enter(Runner& r, Block& b) {
@@ -80,16 +75,15 @@ Outcome Translator::run(Vcpu& c) {
     if (flush_wanted_.load(std::memory_order_relaxed)) return Outcome::Next;
     const u32 kind = base_kind(s);
     Block* b = nullptr;
+    const u64 epoch = epoch_.load(std::memory_order_relaxed);
     if (const Outcome o = find(r, kind, b); o != Outcome::Next) return o;
-    if (!b) {
-      pending = nullptr;
-      continue;
-    }
+    if (epoch != epoch_.load(std::memory_order_relaxed)) pending = nullptr;  // evicted with everything else
+    if (!b) continue;
     if (!(kind & kOne)) {
       const std::lock_guard lock(mutex_);
       if (!b->dead) {
         if (pending && pending->rip == s.rip) map_.link(*pending, *b);
-        c.tlb().install_jump(s.mode & Mode::kUser, s.rip, reinterpret_cast<u64>(cache_.executable(b->code)));
+        c.tlb().install_jump(tlb_bank(s.mode), s.rip, reinterpret_cast<u64>(cache_.executable(b->code)));
       }
     }
     pending = nullptr;

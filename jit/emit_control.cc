@@ -1,8 +1,8 @@
 // Control transfer: direct jumps (linked inside a guest page), indirect jumps and returns (jump cache), polls.
 //
-// A direct jump inside its guest page is patched to the target block: whoever runs the one has the right to run the other.
-// A jump to another page goes through the jump cache, whose entries are translations like those of the TLB: they go when the
-// mapping or the page goes. So no link has ever to be found because of a CR3 write or an INVLPG.
+// A direct jump inside its guest page is patched to the target block: whoever runs the one has the right to run the
+// other. A jump to another page goes through the jump cache, whose entries are translations like those of the TLB: they
+// go when the mapping or the page goes. So no link has ever to be found because of a CR3 write or an INVLPG.
 //
 // Exit requests are polled where a cycle must pass: on backward direct jumps and on all indirect ones.
 #include "jit/emitter.h"
@@ -44,7 +44,7 @@ void Emitter::exit_to(u64 rip) {
     colds_.push_back(c);
     return;
   }
-  const i32 slot = off_jumps(user()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
+  const i32 slot = off_jumps(bank()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
   const HostMem key = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, rip)));
   if (HostAsm::fits32(rip)) {
     a_.alu_mem_imm(Alu::Cmp, key, static_cast<i32>(rip), true);
@@ -67,7 +67,7 @@ void Emitter::exit_indirect() {
   }
   a_.alu_mem_imm(Alu::Cmp, gs_at(kOffExitRequest), 0, false);
   HostAsm::bind(a_.jcc(Cond::NE), stubs_.exit_request);
-  const i32 jumps = off_jumps(user());
+  const i32 jumps = off_jumps(bank());
   a_.mov32(RAX, kT0);
   a_.alu_imm(Alu::And, RAX, static_cast<i32>(kJumpEntries - 1), false);
   a_.shl_imm(RAX, 4);

@@ -15,7 +15,8 @@ bool may_leave(const Insn& i) {
 
 /// The count of an immediate shift or rotate as the processor masks it, or -1.
 int immediate_count(const Insn& i) {
-  if (i.map != Map::One || i.imm_bytes != 1) return i.map == Map::One && (i.opcode == 0xd0 || i.opcode == 0xd1) ? 1 : -1;
+  if (i.map != Map::One || i.imm_bytes != 1)
+    return i.map == Map::One && (i.opcode == 0xd0 || i.opcode == 0xd1) ? 1 : -1;
   return static_cast<int>(i.imm & (i.op_bytes[0] == 8 ? 63 : 31));
 }
 }  // namespace

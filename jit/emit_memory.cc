@@ -7,9 +7,9 @@
 //   add  rdi, gs:[rax + host]
 //   op   [rdi]
 //
-// The tag stands for everything that permits the access (emu/x86/tlb.h), so coherence, self-modifying code, dirty bits and
-// MMIO cost nothing here. The slow path fills the TLB and comes back to the `mov`, or leaves the block with the state as
-// it was before the instruction.
+// The tag stands for everything that permits the access (emu/x86/tlb.h), so coherence, self-modifying code, dirty bits
+// and MMIO cost nothing here. The slow path fills the TLB and comes back to the `mov`, or leaves the block with the
+// state as it was before the instruction.
 #include "jit/emitter.h"
 
 namespace pangea::jit {
@@ -83,7 +83,7 @@ HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
   }
   if (other_base) a_.alu_mem(Alu::Add, kT0, gs_at(off_seg_base(static_cast<u8>(seg))));
   u8* retry = a_.here();
-  const i32 entries = off_entries(user());
+  const i32 entries = off_entries(bank());
   const i32 tag = entries + (write ? kTagWrite : kTagRead);
   a_.mov32(RAX, kT0);
   a_.shr_imm(RAX, kTlbShift);
@@ -104,7 +104,8 @@ HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
 
 HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
   const u64 page = gva & ~kPageMask;
-  const i32 entry = off_entries(user()) + static_cast<i32>(((gva >> kPageShift) & (kTlbEntries - 1)) * sizeof(TlbEntry));
+  const i32 entry =
+      off_entries(bank()) + static_cast<i32>(((gva >> kPageShift) & (kTlbEntries - 1)) * sizeof(TlbEntry));
   const HostMem tag = gs_at(entry + (write ? kTagWrite : kTagRead));
   u8* retry = a_.here();
   if (HostAsm::fits32(page)) {
@@ -128,7 +129,8 @@ HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
 HostMem Emitter::operand(const Insn& i, unsigned size, bool read, bool write) {
   clobber_flags();
   u64 gva = 0;
-  if (!careful() && constant_address(i, gva) && (gva & kPageMask) <= kPageSize - size) return check_constant(gva, size, write);
+  if (!careful() && constant_address(i, gva) && (gva & kPageMask) <= kPageSize - size)
+    return check_constant(gva, size, write);
   effective_address(i);
   return check(i.seg, size, read, write);
 }
@@ -141,8 +143,10 @@ void Emitter::commit_access() {
 }
 
 void Emitter::stack_address(i32 delta) {
-  if (delta == 0 && bits64()) a_.mov(kT0, kGuestRsp);
-  else a_.lea(kT0, at(kGuestRsp, delta), bits64());
+  if (delta == 0 && bits64())
+    a_.mov(kT0, kGuestRsp);
+  else
+    a_.lea(kT0, at(kGuestRsp, delta), bits64());
   if (stack_bytes() == 2) a_.zx16(kT0, kT0);
 }
 

@@ -130,7 +130,8 @@ void Emitter::do_Clc(const Insn& i) {
 
 void Emitter::do_Bt(const Insn& i) {
   if (!i.has_mem) return emit_native(i);
-  // The register bit offset reaches beyond the operand: move the address by whole operands, then use the offset modulo it.
+  // The register bit offset reaches beyond the operand: move the address by whole operands, then use the offset modulo
+  // it.
   clobber_flags();
   const unsigned bytes = i.opsize;
   const unsigned log = bytes == 8 ? 6 : bytes == 4 ? 5 : 4;

@@ -1,9 +1,10 @@
-// Same-ISA translation proper: the guest's instruction is encoded again with host registers in place of the guest's and a
-// checked pointer in place of its memory operand. Opcode, immediates and everything the operation means stay untouched.
+// Same-ISA translation proper: the guest's instruction is encoded again with host registers in place of the guest's and
+// a checked pointer in place of its memory operand. Opcode, immediates and everything the operation means stay
+// untouched.
 //
-// Three complications, all local to this file. Guest registers that live in memory pass through scratch registers. Guest
-// RAX is not in host RAX, so forms that name it implicitly (accumulator) run on a copy. High byte registers (AH..BH) cannot
-// be named together with a REX prefix, so such forms run on registers that need none.
+// Three complications, all local to this file. Guest registers that live in memory pass through scratch registers.
+// Guest RAX is not in host RAX, so forms that name it implicitly (accumulator) run on a copy. High byte registers
+// (AH..BH) cannot be named together with a REX prefix, so such forms run on registers that need none.
 #include "jit/emitter.h"
 
 namespace pangea::jit {
@@ -88,11 +89,16 @@ Assignment Emitter::assign(const Insn& i, bool accumulator) {
   for (unsigned k = 0; k < kMaxOperands; ++k) {
     const Operand& o = row.op[k];
     if (o.cls != RegClass::Gpr) continue;
-    if (o.where == Where::Reg) note(s.reg, i.reg, o, i.op_bytes[k]);
-    else if (o.where == Where::Rm && !i.has_mem) note(s.rm, i.rm, o, i.op_bytes[k]);
-    else if (o.where == Where::Vvvv) note(s.vvvv, i.vvvv, o, i.op_bytes[k]);
-    else if (o.where == Where::OpcodeReg) note(s.opcode, static_cast<u8>((i.opcode & 7) | ((i.rex & 1) << 3)), o, i.op_bytes[k]);
-    else if (o.where == Where::Implicit && o.fixed == 0) s.accumulator = true;
+    if (o.where == Where::Reg)
+      note(s.reg, i.reg, o, i.op_bytes[k]);
+    else if (o.where == Where::Rm && !i.has_mem)
+      note(s.rm, i.rm, o, i.op_bytes[k]);
+    else if (o.where == Where::Vvvv)
+      note(s.vvvv, i.vvvv, o, i.op_bytes[k]);
+    else if (o.where == Where::OpcodeReg)
+      note(s.opcode, static_cast<u8>((i.opcode & 7) | ((i.rex & 1) << 3)), o, i.op_bytes[k]);
+    else if (o.where == Where::Implicit && o.fixed == 0)
+      s.accumulator = true;
   }
   if (high) {
     s.no_rex = true;
@@ -166,11 +172,11 @@ void Emitter::store_assigned(const Insn& i, const Assignment& s) {
   for (unsigned k = 0; k < kMaxOperands; ++k) {
     const Operand& o = i.row->op[k];
     if (o.cls != RegClass::Gpr || !o.write || !s.accumulator) continue;
-    const Assignment::Field* f = o.where == Where::Reg                   ? &s.reg
-                                 : o.where == Where::Rm && !i.has_mem    ? &s.rm
-                                 : o.where == Where::OpcodeReg           ? &s.opcode
-                                 : o.where == Where::Vvvv                ? &s.vvvv
-                                                                         : nullptr;
+    const Assignment::Field* f = o.where == Where::Reg                ? &s.reg
+                                 : o.where == Where::Rm && !i.has_mem ? &s.rm
+                                 : o.where == Where::OpcodeReg        ? &s.opcode
+                                 : o.where == Where::Vvvv             ? &s.vvvv
+                                                                      : nullptr;
     if (f && f->used && (f->guest == 0 || f->guest == 0x84)) accumulator_written = true;
   }
   for (const Assignment::Field* f : {&s.reg, &s.rm, &s.vvvv, &s.opcode})
@@ -201,7 +207,8 @@ void Emitter::encode(const Insn& i, const Assignment& s, const HostMem* mem) {
   if (i.vex) {
     const u8 vvvv = s.vvvv.used ? s.vvvv.host : i.vvvv;
     a_.b(0xc4);
-    a_.b(static_cast<u8>((r & 8 ? 0 : 0x80) | 0x40 | (base != kNoReg && (base & 8) ? 0 : 0x20) | static_cast<u8>(i.map)));
+    a_.b(static_cast<u8>((r & 8 ? 0 : 0x80) | 0x40 | (base != kNoReg && (base & 8) ? 0 : 0x20) |
+                         static_cast<u8>(i.map)));
     a_.b(static_cast<u8>((i.vex_w ? 0x80 : 0) | ((~vvvv & 15) << 3) | (i.vex_l ? 4 : 0) | i.vex_pp));
     a_.b(i.opcode);
   } else {
@@ -217,8 +224,10 @@ void Emitter::encode(const Insn& i, const Assignment& s, const HostMem* mem) {
     a_.b(s.opcode.used ? static_cast<u8>((i.opcode & 0xf8) | (s.opcode.host & 7)) : i.opcode);
   }
   if (i.has_modrm) {
-    if (mem) a_.modrm_mem(r, *mem);
-    else a_.b(static_cast<u8>(0xc0 | ((r & 7) << 3) | (rm & 7)));
+    if (mem)
+      a_.modrm_mem(r, *mem);
+    else
+      a_.b(static_cast<u8>(0xc0 | ((r & 7) << 3) | (rm & 7)));
   }
   for (unsigned k = 0; k < i.imm_bytes; ++k) a_.b(static_cast<u8>(i.imm >> (8 * k)));
 }

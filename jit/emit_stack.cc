@@ -111,9 +111,12 @@ void Emitter::do_Leave(const Insn& i) {
   if (stack_bytes() == 2) a_.zx16(kT0, kT0);
   const HostMem m = check(Seg::Ss, bytes, true, false);
   load_sized(kT0, m, bytes);
-  if (stack_bytes() == 2) write_guest(4, RBP, 2);
-  else if (bits64()) a_.mov(kGuestRsp, RBP);
-  else a_.mov32(kGuestRsp, RBP);
+  if (stack_bytes() == 2)
+    write_guest(4, RBP, 2);
+  else if (bits64())
+    a_.mov(kGuestRsp, RBP);
+  else
+    a_.mov32(kGuestRsp, RBP);
   add_sp(bytes);
   write_guest(5, kT0, bytes);
 }

@@ -20,14 +20,17 @@ u8 forbidden(const Insn& i, u32 mode) {
   return 0;
 }
 /// PAUSE leaves the block, so that a spinning vCPU lets others run.
-bool is_pause(const Insn& i) {
-  return i.row->cls == IsaClass::Control && i.row->id == static_cast<u16>(EmitId::Pause);
-}
+bool is_pause(const Insn& i) { return i.row->cls == IsaClass::Control && i.row->id == static_cast<u16>(EmitId::Pause); }
 }  // namespace
 
 Emitter::Emitter(HostAsm asm_, Block& block, std::span<const Insn> insns, const Stubs& stubs, EmitOptions options)
-    : a_(asm_), block_(block), insns_(insns), stubs_(stubs), options_(options),
-      size_(static_cast<CodeSize>(block.key.mode & Mode::kSizeMask)), rip_(block.key.rip) {}
+    : a_(asm_),
+      block_(block),
+      insns_(insns),
+      stubs_(stubs),
+      options_(options),
+      size_(static_cast<CodeSize>(block.key.mode & Mode::kSizeMask)),
+      rip_(block.key.rip) {}
 
 bool Emitter::emit() {
   compute_liveness();
@@ -67,8 +70,8 @@ bool Emitter::emit_insn() {
     emit_exec();
   } else if (i.row->cls == IsaClass::Control) {
     dispatch_control(i);
-  } else if (i.map == Map::One && !i.vex && (i.opcode < 0x40 ? (i.opcode & 7) == 4 || (i.opcode & 7) == 5
-                                                            : i.opcode == 0xa8 || i.opcode == 0xa9)) {
+  } else if (i.map == Map::One && !i.vex &&
+             (i.opcode < 0x40 ? (i.opcode & 7) == 4 || (i.opcode & 7) == 5 : i.opcode == 0xa8 || i.opcode == 0xa9)) {
     emit_accumulator_imm(i);
   } else if (i.map == Map::One && !i.vex && (i.opcode & 0xf0) == 0x40) {
     emit_short_incdec(i);
@@ -81,8 +84,7 @@ bool Emitter::emit_insn() {
 void Emitter::dispatch_control(const Insn& i) {
   switch (static_cast<EmitId>(i.row->id)) {
 #define X(name) \
-  case EmitId::name: \
-    return do_##name(i);
+  case EmitId::name: return do_##name(i);
     PANGEA_EMIT_IDS(X)
 #undef X
   }

@@ -1,9 +1,10 @@
-// The emitter: one block from decoded instructions to host code. Member functions are grouped by the file that defines them.
+// The emitter: one block from decoded instructions to host code. Member functions are grouped by the file that defines
+// them.
 //
-// Where the guest's arithmetic flags are. At block edges they are in memory (VcpuState::jit_flags_ax, an image as LAHF and
-// SETO make it). Inside a block an operation leaves them in the host's RFLAGS; whatever clobbers those (a memory check, a poll, a
-// count) saves them first, whatever needs them loads them back. So at each point where a fault or an exit can happen they
-// are exact, and the record of the instruction says where.
+// Where the guest's arithmetic flags are. At block edges they are in memory (VcpuState::jit_flags_ax, an image as LAHF
+// and SETO make it). Inside a block an operation leaves them in the host's RFLAGS; whatever clobbers those (a memory
+// check, a poll, a count) saves them first, whatever needs them loads them back. So at each point where a fault or an
+// exit can happen they are exact, and the record of the instruction says where.
 #pragma once
 #include <array>
 #include <span>
@@ -59,7 +60,7 @@ class Emitter {
   const Insn& insn() const { return insns_[index_]; }
   bool bits64() const { return size_ == CodeSize::Bits64; }
   bool careful() const { return block_.key.kind & kCareful; }
-  bool user() const { return block_.key.mode & x86::Mode::kUser; }
+  x86::Bank bank() const { return x86::tlb_bank(block_.key.mode); }
 
   // emit_flags.cc
   void compute_liveness();
@@ -70,14 +71,14 @@ class Emitter {
   void after_native(const Insn& i);
 
   // emit_memory.cc
-  unsigned stack_bytes() const;                                     // 2, 4, 8: width of SP
-  void effective_address(const Insn& i);                            // kT0 = offset (no segment base)
-  bool constant_address(const Insn& i, u64& gva) const;             // 64-bit mode, no register, no FS/GS
-  HostMem check(Seg seg, unsigned size, bool read, bool write);     // kT0 = offset -> host operand; flags already saved
+  unsigned stack_bytes() const;                                  // 2, 4, 8: width of SP
+  void effective_address(const Insn& i);                         // kT0 = offset (no segment base)
+  bool constant_address(const Insn& i, u64& gva) const;          // 64-bit mode, no register, no FS/GS
+  HostMem check(Seg seg, unsigned size, bool read, bool write);  // kT0 = offset -> host operand; flags already saved
   HostMem operand(const Insn& i, unsigned size, bool read, bool write);
   HostMem check_constant(u64 gva, unsigned size, bool write);
-  void commit_access();                                             // after a careful write
-  void stack_address(i32 delta);                                    // kT0 = SP + delta
+  void commit_access();           // after a careful write
+  void stack_address(i32 delta);  // kT0 = SP + delta
   void add_sp(i64 delta);
 
   // emit_native.cc
@@ -88,7 +89,7 @@ class Emitter {
   void emit_native(const Insn& i, bool accumulator = false);
   void emit_accumulator_imm(const Insn& i);
   void emit_short_incdec(const Insn& i);
-  void load_guest(u8 host, unsigned guest);   // full 64 bits
+  void load_guest(u8 host, unsigned guest);  // full 64 bits
   void store_guest(unsigned guest, u8 host);
   void write_guest(unsigned guest, u8 host, unsigned bytes);  // partial, 32-bit zero-extending
 
@@ -97,8 +98,8 @@ class Emitter {
   PANGEA_EMIT_IDS(X)
 #undef X
   void dispatch_control(const Insn& i);
-  void exit_to(u64 rip);                     // direct jump to a known address
-  void exit_indirect();                      // kT0 = target
+  void exit_to(u64 rip);  // direct jump to a known address
+  void exit_indirect();   // kT0 = target
   void poll(u64 rip);
   void end_block() { ended_ = true; }
   void load_target(const Insn& i, unsigned bytes);
@@ -109,12 +110,12 @@ class Emitter {
 
   struct Cold {
     enum Kind : u8 { Miss, MissConstant, Link, ExitAt, Indirect } kind;
-    u8* from = nullptr;      // rel32 that leads here
+    u8* from = nullptr;  // rel32 that leads here
     u8* retry = nullptr;
     u32 descriptor = 0;
-    u64 value = 0;           // gva or rip
+    u64 value = 0;  // gva or rip
     u16 insn = 0;
-    i32 tag = 0;             // offset of the tag array to undo the subtraction
+    i32 tag = 0;  // offset of the tag array to undo the subtraction
     unsigned link = 0;
   };
 

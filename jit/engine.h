@@ -5,7 +5,8 @@
 #include "emu/x86/engine.h"
 
 namespace pangea::jit {
-/// Makes the node's translator and binds it as memory.code. One per process (it owns SIGSEGV, SIGFPE and SIGBUS handling for
-/// faults in generated code). Error: no executable memory, or a host without a feature that generated code needs.
+/// Makes the node's translator and binds it as memory.code. One per process (it owns SIGSEGV, SIGFPE and SIGBUS
+/// handling for faults in generated code). Error: no executable memory, or a host without a feature that generated code
+/// needs.
 Result<std::unique_ptr<x86::Engine>> make_engine(NodeMemory& memory, const x86::EngineOptions& options);
 }  // namespace pangea::jit

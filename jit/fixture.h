@@ -22,7 +22,7 @@ class CountingTsc final : public x86::TscPort {
 };
 
 struct Fixture {
-  static constexpr u64 kCode = 0x100000, kStackTop = 0x300000, kData = 0x400000, kBytes = u64{32} << 20;
+  static constexpr u64 kCode = 0x100000, kStackTop = 0x300000, kData = 0x400000;
   GuestRam ram;
   PageTable pages;
   Safepoints safepoints;
@@ -33,7 +33,8 @@ struct Fixture {
   std::unique_ptr<x86::Engine> engine;
   std::unique_ptr<x86::Vcpu> vcpu;
 
-  explicit Fixture(x86::EngineOptions options = {}) : ram(make_ram()), pages(ram.page_limit(), Right::Write) {
+  explicit Fixture(x86::EngineOptions options = {}, u64 bytes = u64{32} << 20)
+      : ram(make_ram(bytes)), pages(ram.page_limit(), Right::Write) {
     auto e = make_engine(memory, options);
     PANGEA_ASSERT(e);
     engine = std::move(*e);
@@ -43,8 +44,8 @@ struct Fixture {
     safepoints.add(vcpu.get());
     reset();
   }
-  static GuestRam make_ram() {
-    auto r = GuestRam::create(kBytes);
+  static GuestRam make_ram(u64 bytes) {
+    auto r = GuestRam::create(bytes);
     PANGEA_ASSERT(r);
     return std::move(*r);
   }

@@ -1,5 +1,5 @@
-// A byte-level x86-64 encoder for the few dozen host forms that blocks are made of. Blocks are emitted by the million, so
-// this is a bump pointer and nothing else; stubs, which are made once, use asmjit (stubs.cc).
+// A byte-level x86-64 encoder for the few dozen host forms that blocks are made of. Blocks are emitted by the million,
+// so this is a bump pointer and nothing else; stubs, which are made once, use asmjit (stubs.cc).
 //
 // Encoding: SDM Vol. 2A ch. 2.
 #pragma once
@@ -107,12 +107,16 @@ class HostAsm {
       d(static_cast<u32>(v));
     }
   }
-  void alu_mem(Alu op, u8 reg, const HostMem& m) { op_rm(static_cast<u8>((static_cast<u8>(op) << 3) | 3), reg, m, true); }
+  void alu_mem(Alu op, u8 reg, const HostMem& m) {
+    op_rm(static_cast<u8>((static_cast<u8>(op) << 3) | 3), reg, m, true);
+  }
   void alu_mem_imm(Alu op, const HostMem& m, i32 v, bool wide) {
     const bool small = v >= -128 && v <= 127;
     op_rm(small ? 0x83 : 0x81, static_cast<u8>(op), m, wide);
-    if (small) b(static_cast<u8>(v));
-    else d(static_cast<u32>(v));
+    if (small)
+      b(static_cast<u8>(v));
+    else
+      d(static_cast<u32>(v));
   }
   void store_imm(const HostMem& m, i32 v, bool wide) {
     op_rm(0xc7, 0, m, wide);
@@ -160,7 +164,8 @@ class HostAsm {
     std::memcpy(rel32, &r, 4);
   }
   void bind_here(u8* rel32) { bind(rel32, p_); }
-  /// Pads with NOPs so that the rel32 of a five-byte jump emitted next lies within eight aligned bytes (patched while others run).
+  /// Pads with NOPs so that the rel32 of a five-byte jump emitted next lies within eight aligned bytes (patched while
+  /// others run).
   void align_for_patch() {
     while ((reinterpret_cast<u64>(p_ + 1) & 7) > 4) b(0x90);
   }
@@ -180,13 +185,18 @@ class HostAsm {
     }
     const bool sib = m.index != kNoReg || (m.base & 7) == 4;
     u8 mod;
-    if (m.disp == 0 && (m.base & 7) != 5) mod = 0;
-    else if (m.disp >= -128 && m.disp <= 127) mod = 1;
-    else mod = 2;
+    if (m.disp == 0 && (m.base & 7) != 5)
+      mod = 0;
+    else if (m.disp >= -128 && m.disp <= 127)
+      mod = 1;
+    else
+      mod = 2;
     b(static_cast<u8>((mod << 6) | r | (sib ? 4 : m.base & 7)));
     if (sib) b(static_cast<u8>((m.scale << 6) | ((m.index == kNoReg ? 4 : m.index & 7) << 3) | (m.base & 7)));
-    if (mod == 1) b(static_cast<u8>(m.disp));
-    else if (mod == 2) d(static_cast<u32>(m.disp));
+    if (mod == 1)
+      b(static_cast<u8>(m.disp));
+    else if (mod == 2)
+      d(static_cast<u32>(m.disp));
   }
   static bool fits32(u64 v) { return static_cast<i64>(v) == static_cast<i32>(v); }
 

@@ -6,13 +6,14 @@ namespace pangea::jit {
 namespace {
 using namespace x86;
 
-#define GUEST(name, text)                                                        \
-  asm(".pushsection .rodata\n.globl guest_" #name "\nguest_" #name ":\n" text    \
-      "\nhlt\n.globl guest_end_" #name "\nguest_end_" #name ":\n.popsection\n"); \
+#define GUEST(name, text)                                                                                      \
+  asm(".pushsection .rodata\n.globl guest_" #name "\nguest_" #name ":\n" text "\nhlt\n.globl guest_end_" #name \
+      "\nguest_end_" #name ":\n.popsection\n");                                                                \
   extern "C" const char guest_##name[], guest_end_##name[];
 #define LOAD(f, name) (f).load(guest_##name, static_cast<usize>(guest_end_##name - guest_##name))
 
-GUEST(sum, "xor %eax,%eax\nmov $100,%ecx\n1: add %rcx,%rax\ndec %rcx\njnz 1b\nmov %rax,%r10\nadd $5,%r10\nmov %r10,%r15\n")
+GUEST(sum,
+      "xor %eax,%eax\nmov $100,%ecx\n1: add %rcx,%rax\ndec %rcx\njnz 1b\nmov %rax,%r10\nadd $5,%r10\nmov %r10,%r15\n")
 TEST(Jit, LoopsAndMemoryRegisters) {
   Fixture f;
   LOAD(f, sum);
@@ -34,8 +35,9 @@ TEST(Jit, CallsAndReturns) {
   EXPECT_EQ(f.vcpu->state().gpr[4], Fixture::kStackTop);
 }
 
-GUEST(crossing, "mov $0x400ffd,%ebx\nmov $0x1122334455667788,%rax\nmov %rax,(%rbx)\nmov (%rbx),%rcx\nmov 1(%rbx),%edx\n"
-                "lock addq $1,(%rbx)\nmov (%rbx),%rsi\n")
+GUEST(crossing,
+      "mov $0x400ffd,%ebx\nmov $0x1122334455667788,%rax\nmov %rax,(%rbx)\nmov (%rbx),%rcx\nmov 1(%rbx),%edx\n"
+      "lock addq $1,(%rbx)\nmov (%rbx),%rsi\n")
 TEST(Jit, PageCrossing) {
   Fixture f;
   LOAD(f, crossing);
@@ -45,8 +47,9 @@ TEST(Jit, PageCrossing) {
   EXPECT_EQ(f.vcpu->state().gpr[6], 0x1122334455667789u);
 }
 
-GUEST(flags, "mov $0x7fffffff,%eax\nadd $1,%eax\nmov 0x400000,%rcx\nseto %bl\nsets %bh\nstc\nmov %rcx,0x400008\nadc $0,%ecx\n"
-             "cmp %eax,%eax\npushf\npop %rdx\nmov $5,%ah\nmov %ah,%ch\nmov %eax,%esi\n")
+GUEST(flags,
+      "mov $0x7fffffff,%eax\nadd $1,%eax\nmov 0x400000,%rcx\nseto %bl\nsets %bh\nstc\nmov %rcx,0x400008\nadc $0,%ecx\n"
+      "cmp %eax,%eax\npushf\npop %rdx\nmov $5,%ah\nmov %ah,%ch\nmov %eax,%esi\n")
 TEST(Jit, FlagsSurviveMemory) {
   Fixture f;
   LOAD(f, flags);
@@ -94,9 +97,10 @@ TEST(Jit, SelfModifyingCode) {
   EXPECT_EQ(f.vcpu->state().gpr[3] & 0xff, 6u);
 }
 
-GUEST(vectors, "mov $2,%eax\ncvtsi2sd %eax,%xmm0\nsqrtsd %xmm0,%xmm1\nmulsd %xmm1,%xmm1\nmovsd %xmm1,0x400010\n"
-               "movups 0x400010,%xmm9\nmovq %xmm9,%r11\nfldpi\nfstpl 0x400020\nfldl 0x400020\nfistpl 0x400030\n"
-               "movaps 0x400018,%xmm0\n")
+GUEST(vectors,
+      "mov $2,%eax\ncvtsi2sd %eax,%xmm0\nsqrtsd %xmm0,%xmm1\nmulsd %xmm1,%xmm1\nmovsd %xmm1,0x400010\n"
+      "movups 0x400010,%xmm9\nmovq %xmm9,%r11\nfldpi\nfstpl 0x400020\nfldl 0x400020\nfistpl 0x400030\n"
+      "movaps 0x400018,%xmm0\n")
 TEST(Jit, VectorsX87AndAlignment) {
   Fixture f;
   LOAD(f, vectors);
@@ -109,9 +113,10 @@ TEST(Jit, VectorsX87AndAlignment) {
   EXPECT_EQ(f.vcpu->state().gpr[11], f.get64(0x400010));
 }
 
-GUEST(implicit, "mov $6,%eax\nmov $7,%ecx\nmul %ecx\nmov %eax,%ebx\nmov $42,%eax\nmov $9,%r10d\nmov $42,%esi\nmov %rsi,0x400000\n"
-                "lock cmpxchg %r10,0x400000\nmov 0x400000,%r15\nmov $1,%eax\ncmpxchg %rcx,%r15\ncqo\nmov $0x80,%al\ncbw\n"
-                "xchg %rax,%r11\nbt %r10,0x400000\nsbb %rbp,%rbp\nmov $100,%edi\nbts %rdi,0x400000\n")
+GUEST(implicit,
+      "mov $6,%eax\nmov $7,%ecx\nmul %ecx\nmov %eax,%ebx\nmov $42,%eax\nmov $9,%r10d\nmov $42,%esi\nmov %rsi,0x400000\n"
+      "lock cmpxchg %r10,0x400000\nmov 0x400000,%r15\nmov $1,%eax\ncmpxchg %rcx,%r15\ncqo\nmov $0x80,%al\ncbw\n"
+      "xchg %rax,%r11\nbt %r10,0x400000\nsbb %rbp,%rbp\nmov $100,%edi\nbts %rdi,0x400000\n")
 TEST(Jit, ImplicitAccumulator) {
   Fixture f;
   LOAD(f, implicit);

@@ -18,8 +18,9 @@ inline constexpr i32 kOffXmm = offsetof(VcpuState, fpu) + offsetof(x86::FpuState
 inline constexpr i32 kOffMxcsr = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, mxcsr);
 inline constexpr i32 off_seg_base(unsigned n) { return static_cast<i32>(offsetof(VcpuState, seg_base) + 8 * n); }
 
-inline constexpr i32 off_entries(bool user) {
-  return static_cast<i32>(offsetof(SlotView, entries) + (user ? sizeof(TlbEntry) * x86::kTlbEntries : 0));
+inline constexpr i32 off_entries(x86::Bank bank) {
+  return static_cast<i32>(offsetof(SlotView, entries) +
+                          sizeof(TlbEntry) * x86::kTlbEntries * static_cast<unsigned>(bank));
 }
 inline constexpr i32 kTagRead = offsetof(TlbEntry, tag_read);
 inline constexpr i32 kTagWrite = offsetof(TlbEntry, tag_write);
@@ -28,22 +29,23 @@ inline constexpr unsigned kTlbShift = kPageShift - 5;  // 32-byte entries
 inline constexpr u32 kTlbIndexMask = (x86::kTlbEntries - 1) << 5;
 static_assert(sizeof(TlbEntry) == 1 << 5);
 
-inline constexpr i32 off_jumps(bool user) {
-  return static_cast<i32>(offsetof(SlotView, jumps) + (user ? sizeof(JumpCacheEntry) * x86::kJumpEntries : 0));
+inline constexpr i32 off_jumps(x86::Bank bank) {
+  return static_cast<i32>(offsetof(SlotView, jumps) +
+                          sizeof(JumpCacheEntry) * x86::kJumpEntries * static_cast<unsigned>(bank));
 }
 
 // Uses of VcpuState::jit_scratch.
 enum Scratch : unsigned {
-  kScratchHostRsp,   // host stack pointer to return to
-  kScratchRunner,    // Runner* of this state
-  kScratchValue0,    // a value that must survive a second memory check
+  kScratchHostRsp,  // host stack pointer to return to
+  kScratchRunner,   // Runner* of this state
+  kScratchValue0,   // a value that must survive a second memory check
   kScratchValue1,
-  kScratchExit,      // ExitKind of the last exit
-  kScratchFaultPc,   // native fault: host PC, signal, host RFLAGS, si_code
+  kScratchExit,     // ExitKind of the last exit
+  kScratchFaultPc,  // native fault: host PC, signal, host RFLAGS, si_code
   kScratchFaultSignal,
   kScratchFaultFlags,
   kScratchFaultAddress,
-  kScratchBorrow,    // a pinned guest register that was borrowed
+  kScratchBorrow,  // a pinned guest register that was borrowed
   kScratchExitArgument
 };
 inline constexpr i32 off_scratch(Scratch s) { return kOffScratch + 8 * static_cast<i32>(s); }

@@ -9,8 +9,22 @@ namespace pangea::jit {
 using namespace x86;
 
 namespace {
-constexpr IsaRow kUndefinedRow{"(undefined)", Map::One, 0, Pp::Any, ModRm::None, -1, -1, IsaClass::Exec,
-                               static_cast<u16>(ExecId::ud), 0, 0, 0, 0, 0, kEndsBlock, {}};
+constexpr IsaRow kUndefinedRow{"(undefined)",
+                               Map::One,
+                               0,
+                               Pp::Any,
+                               ModRm::None,
+                               -1,
+                               -1,
+                               IsaClass::Exec,
+                               static_cast<u16>(ExecId::ud),
+                               0,
+                               0,
+                               0,
+                               0,
+                               0,
+                               kEndsBlock,
+                               {}};
 
 Insn undefined(unsigned length) {
   Insn i;
@@ -28,11 +42,16 @@ bool ends_block(const Insn& i) {
   if (i.row->attr & kEndsBlock) return true;
   if (i.row->cls != IsaClass::Control) return false;
   switch (static_cast<EmitId>(i.row->id)) {
-    case EmitId::Jcc: case EmitId::JmpRel: case EmitId::JmpRm: case EmitId::CallRel: case EmitId::CallRm: case EmitId::Ret:
-    case EmitId::RetImm: case EmitId::Loop: case EmitId::Jrcxz:
-      return true;
-    default:
-      return false;
+    case EmitId::Jcc:
+    case EmitId::JmpRel:
+    case EmitId::JmpRm:
+    case EmitId::CallRel:
+    case EmitId::CallRm:
+    case EmitId::Ret:
+    case EmitId::RetImm:
+    case EmitId::Loop:
+    case EmitId::Jrcxz: return true;
+    default: return false;
   }
 }
 }  // namespace

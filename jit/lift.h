@@ -13,8 +13,9 @@ struct Lifted {
   PageNumber pages[2];
   unsigned page_count = 1;
 };
-/// Decodes from state.rip until the block ends: a branch, a form that ends blocks, the end of the page, `max` instructions. Only the
-/// first instruction may reach into the next page. `first`: where the first byte is (Intent::Fetch, RAM). Next, or why the very
-/// first instruction cannot be fetched (Fault, Wait). Forms that do not exist or that CPUID does not admit become #UD.
+/// Decodes from state.rip until the block ends: a branch, a form that ends blocks, the end of the page, `max`
+/// instructions. Only the first instruction may reach into the next page. `first`: where the first byte is
+/// (Intent::Fetch, RAM). Next, or why the very first instruction cannot be fetched (Fault, Wait). Forms that do not
+/// exist or that CPUID does not admit become #UD.
 x86::Outcome lift(x86::Vcpu& c, const x86::Target& first, unsigned max, Lifted& out);
 }  // namespace pangea::jit

@@ -1,10 +1,10 @@
 // Where guest registers live while generated code runs. One fixed map that holds at every block edge.
 //
-// Host RAX and RDI are scratch. RAX because LAHF/SETO and the short forms of AND/ADD work on it, so saving the arithmetic
-// flags takes three instructions; RDI because it is a legacy register that needs neither SIB nor displacement as a base, and
-// is the first argument of a C++ call. RSP stays the host's stack. RCX, RDX and RBX keep their numbers, since they are
-// implicit operands (shift counts, MUL/DIV, CMPXCHG16B) and have high byte names. Guest R10, R11 and R15, the least used in
-// compiled code, live in memory.
+// Host RAX and RDI are scratch. RAX because LAHF/SETO and the short forms of AND/ADD work on it, so saving the
+// arithmetic flags takes three instructions; RDI because it is a legacy register that needs neither SIB nor
+// displacement as a base, and is the first argument of a C++ call. RSP stays the host's stack. RCX, RDX and RBX keep
+// their numbers, since they are implicit operands (shift counts, MUL/DIV, CMPXCHG16B) and have high byte names. Guest
+// R10, R11 and R15, the least used in compiled code, live in memory.
 #pragma once
 #include "emu/x86/insn.h"
 

@@ -13,11 +13,10 @@ struct Runner {
   Runner(x86::Vcpu& vcpu, Translator& t) : c(vcpu), translator(t) {}
   x86::Vcpu& c;
   Translator& translator;
-  x86::BounceAccess open[4];           // accesses of the careful instruction under way
+  x86::BounceAccess open[4];  // accesses of the careful instruction under way
   unsigned open_count = 0;
   std::atomic<bool> flush_jumps{false};  // set by other threads when a block died
-  u32 jump_mode[2] = {0, 0};           // the mode that the jump caches were filled under; [1] user
-  bool check_interrupts = false;       // IF rose: the dispatcher looks for a pending interrupt before it goes on
+  bool check_interrupts = false;         // IF rose: the dispatcher looks for a pending interrupt before it goes on
 };
 
 /// Arithmetic flags between RFLAGS and the LAHF/SETO image.

@@ -1,5 +1,5 @@
-// C++ that generated code calls through the stubs. Each function either completes its part and returns 0, or puts the state to
-// the start of the instruction and returns the Outcome (plus one) with which the block is left.
+// C++ that generated code calls through the stubs. Each function either completes its part and returns 0, or puts the
+// state to the start of the instruction and returns the Outcome (plus one) with which the block is left.
 #include <immintrin.h>
 
 #include <cstring>
@@ -84,8 +84,8 @@ extern "C" u64 pangea_jit_bounce(Runner* r, u64 offset, u32 d, u64 return_pc) {
   if (slot == 0) r->open_count = 0;
   BounceAccess& a = r->open[slot];
   a = {};
-  const Outcome o = bounce_begin(r->c, AccessDescriptor::seg(d), offset, AccessDescriptor::size(d), AccessDescriptor::read(d),
-                                 AccessDescriptor::write(d), a);
+  const Outcome o = bounce_begin(r->c, AccessDescriptor::seg(d), offset, AccessDescriptor::size(d),
+                                 AccessDescriptor::read(d), AccessDescriptor::write(d), a);
   if (o != Outcome::Next) {
     r->translator.leave_at(*r, return_pc);
     return leave(o);

@@ -1,6 +1,6 @@
-// Host faults inside generated code. A native operation that faults (DIV, SSE and x87 exceptions, alignment, a non-canonical
-// guard) arrives as a signal; the handler notes what the host's processor said and lets the thread continue at the
-// native_fault stub, which saves the registers as they were and calls pangea_jit_native_fault.
+// Host faults inside generated code. A native operation that faults (DIV, SSE and x87 exceptions, alignment, a
+// non-canonical guard) arrives as a signal; the handler notes what the host's processor said and lets the thread
+// continue at the native_fault stub, which saves the registers as they were and calls pangea_jit_native_fault.
 #include <asm/prctl.h>
 #include <elf.h>
 #include <immintrin.h>
@@ -54,11 +54,15 @@ void handler(int signal, siginfo_t* info, void* context) {
     s.jit_scratch[kScratchFaultSignal] = static_cast<u64>(signal) | (static_cast<u64>(g[REG_TRAPNO]) << 32);
     s.jit_scratch[kScratchFaultAddress] = reinterpret_cast<u64>(info->si_addr);
     s.jit_scratch[kScratchFaultFlags] = static_cast<u64>(g[REG_EFL]);
-    g[REG_RIP] = static_cast<greg_t>(reinterpret_cast<u64>(r->translator.cache().executable(r->translator.stubs().native_fault)));
+    g[REG_RIP] = static_cast<greg_t>(
+        reinterpret_cast<u64>(r->translator.cache().executable(r->translator.stubs().native_fault)));
     return;
   }
-  for (unsigned k = 0; k < 3; ++k)
-    if (kSignals[k] == signal) sigaction(signal, &previous[k], nullptr);  // returns to the fault, which now takes its course
+  for (unsigned k = 0; k < 3; ++k) {
+    if (kSignals[k] != signal) continue;
+    if (previous[k].sa_flags & SA_SIGINFO) return previous[k].sa_sigaction(signal, info, context);
+    sigaction(signal, &previous[k], nullptr);  // returns to the fault, which now takes its course
+  }
 }
 }  // namespace
 
@@ -84,8 +88,10 @@ __attribute__((target("fsgsbase"))) static void write_gs(u64 base) { _writegsbas
 void set_gs_base(u64 base) {
   if (current_gs == base) return;
   static const bool direct = getauxval(AT_HWCAP2) & 2;  // HWCAP2_FSGSBASE
-  if (direct) write_gs(base);
-  else syscall(SYS_arch_prctl, ARCH_SET_GS, base);
+  if (direct)
+    write_gs(base);
+  else
+    syscall(SYS_arch_prctl, ARCH_SET_GS, base);
   current_gs = base;
 }
 
@@ -103,11 +109,6 @@ extern "C" u64 pangea_jit_native_fault(Runner* r) {
     case 16: o = raise(r->c, Vector::MF); break;
     case 17: o = raise(r->c, Vector::AC, 0); break;
     case 19: o = raise(r->c, Vector::XM); break;
-    case 14:
-      // A guest address that equals kNoTag (not canonical) matched an empty entry, whose host page is 0: #GP as for any other.
-      PANGEA_ASSERT(s.jit_scratch[kScratchFaultAddress] < kPageSize);
-      o = raise_gp(r->c);
-      break;
     default: PANGEA_UNREACHABLE("an unexpected host fault in generated code");
   }
   return static_cast<u64>(o) + 1;

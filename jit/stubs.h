@@ -11,10 +11,10 @@ struct ExecRecord;
 
 /// How generated code came back to the dispatcher.
 enum class ExitKind : u32 {
-  Link,       // an unlinked direct jump: argument is the Link
-  Indirect,   // target RIP not in the jump cache: state.rip is set
-  Request,    // exit_request was seen: state.rip is set
-  Outcome,    // a C++ helper ended the block: argument is the x86::Outcome; state.rip is exact
+  Link,      // an unlinked direct jump: argument is the Link
+  Indirect,  // target RIP not in the jump cache: state.rip is set
+  Request,   // exit_request was seen: state.rip is set
+  Outcome,   // a C++ helper ended the block: argument is the x86::Outcome; state.rip is exact
 };
 struct Exit {
   ExitKind kind;

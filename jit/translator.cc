@@ -30,7 +30,12 @@ Result<std::unique_ptr<Engine>> make_engine(NodeMemory& memory, const EngineOpti
 }
 
 Translator::Translator(NodeMemory& memory, const EngineOptions& options, CodeCache cache, Stubs stubs)
-    : memory_(memory), options_(options), cache_(std::move(cache)), stubs_(stubs), first_block_(cache_.next()), map_(cache_) {}
+    : memory_(memory),
+      options_(options),
+      cache_(std::move(cache)),
+      stubs_(stubs),
+      first_block_(cache_.next()),
+      map_(cache_) {}
 
 Translator::~Translator() = default;
 
@@ -84,7 +89,8 @@ Outcome Translator::find(Runner& r, u32 kind, Block*& out) {
     Target t;
     if (const Outcome o = translate(r.c, linear, Intent::Fetch, false, t); o != Outcome::Next) return o;
     if (t.mmio) {
-      PANGEA_LOG(guest_errors, "vCPU {} fetches code at {:#x} (gpa {:#x}), which is not RAM", r.c.id().v, linear, t.gpa.v);
+      PANGEA_LOG(guest_errors, "vCPU {} fetches code at {:#x} (gpa {:#x}), which is not RAM", r.c.id().v, linear,
+                 t.gpa.v);
       return Outcome::Shutdown;
     }
     const BlockKey key{s.rip, bits64 ? 0 : s.seg[1].base, t.gpa, s.mode, kind};
@@ -157,6 +163,7 @@ void Translator::flush_if_full(Runner& r) {
     map_.clear();
     cache_.reset_to(first_block_);
     ++stats_.cache_flushes;
+    epoch_.fetch_add(1);
     for (const auto& other : runners_) other->flush_jumps.store(true);
     r.flush_jumps.store(true);
   }

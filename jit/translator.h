@@ -1,5 +1,5 @@
-// The translator: x86::Engine for one node. dispatch.cc runs vCPUs, translator.cc makes blocks, signals.cc turns host faults
-// in generated code into guest exceptions.
+// The translator: x86::Engine for one node. dispatch.cc runs vCPUs, translator.cc makes blocks, signals.cc turns host
+// faults in generated code into guest exceptions.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -37,14 +37,12 @@ class Translator final : public x86::Engine {
  private:
   Runner& runner(x86::Vcpu& c);
   void start(Runner& r);
-  void check_jump_mode(Runner& r);
   x86::Outcome find(Runner& r, u32 kind, Block*& out);
   x86::Outcome translate_block(Runner& r, const BlockKey& key, const x86::Target& first, Block*& out);
   Block* emit_block(const BlockKey& key, const Lifted& lifted);
   bool ready_code_page(x86::Vcpu& c, PageNumber page);
   Exit enter(Runner& r, Block& b);
   x86::Outcome run_careful(Runner& r);
-  x86::Outcome after_outcome(Runner& r, x86::Outcome o);
   void flush_if_full(Runner& r);
   u32 base_kind(const x86::VcpuState& s) const;
   void log_block(const Block& b, const u8* bytes) const;
@@ -61,6 +59,7 @@ class Translator final : public x86::Engine {
   // Eviction: one vCPU empties the cache while no other is in generated code.
   std::atomic<u32> running_{0};
   std::atomic<bool> flush_wanted_{false};
+  std::atomic<u64> epoch_{0};  // counts evictions
 };
 
 /// Installs the handlers for SIGSEGV, SIGFPE and SIGBUS once per process.

@@ -1,0 +1,21 @@
+// Runs a sequence on the host's own processor, at the addresses the guest uses.
+#pragma once
+#include "emu/x86/state.h"
+#include "tests/differential/sequence.h"
+
+namespace pangea::differential {
+/// What is compared. `fx` is an FXSAVE image.
+struct Machine {
+  u64 gpr[16] = {};
+  u64 flags = 2;
+  alignas(16) u8 fx[512] = {};
+  int fault = -1;  // exception vector, or -1
+  u64 rip = 0;     // of the fault
+};
+/// Maps code, data and the save area once. Aborts if the host has something there.
+void native_setup();
+u8* native_data();
+u8* native_code();
+/// Executes what is at kCode, from `m` to `m`, until kExit or a fault.
+void native_run(Machine& m);
+}  // namespace pangea::differential

@@ -1,0 +1,26 @@
+// Random instruction sequences made from the instruction table (emu/x86/isa_*.inc).
+#pragma once
+#include <string>
+#include <vector>
+
+#include "emu/base/prng.h"
+#include "emu/x86/cpuid.h"
+#include "emu/x86/isa_query.h"
+
+namespace pangea::differential {
+/// Where both sides find code and data: the same virtual addresses in the guest and in this process.
+inline constexpr u64 kData = 0x10000000, kDataBytes = 2 * 4096;
+inline constexpr u64 kCode = 0x11000000, kCodeBytes = 4096;
+inline constexpr u64 kExit = 0x11001000;  // the sequence ends with a jump here
+
+struct Sequence {
+  std::vector<u8> bytes;
+  std::vector<const x86::IsaRow*> rows;  // of the instructions under test
+  u16 undefined_flags = 0;               // arithmetic flags that the manuals leave undefined at the end
+};
+
+/// True if the generator can make this row for 64-bit mode: Copy rows and those Control rows that do not branch.
+bool can_generate(const x86::IsaRow& row, const x86::CpuidConfig& cpu);
+/// `count` instructions; `focus`: at least one of this row (may be null).
+Sequence make_sequence(Prng& prng, unsigned count, const x86::IsaRow* focus, const x86::CpuidConfig& cpu);
+}  // namespace pangea::differential
