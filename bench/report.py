@@ -108,7 +108,24 @@ def print_span(directory):
         print()
 
 
+def round_trips(directory):
+    """Name -> median in µs of each round trip that bench/transport_bench has measured."""
+    try:
+        with open(os.path.join(directory, "round_trip.json"), encoding="utf-8") as file:
+            rows = json.load(file)["benchmarks"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {row["name"].split("/iterations")[0]: row["p50_us"] for row in rows if row.get("p50_us")}
+
+
 def print_stats(directory):
+    trips = round_trips(directory)
+    if trips:
+        print("round trips between two processes, 16 B there and 4 KiB back (p50)")
+        for name, us in trips.items():
+            print(f"  {name}: {us:.1f} µs")
+        print()
+    bare = {name: us for name, us in trips.items() if name.startswith("Bare/")}
     for path in sorted(glob.glob(os.path.join(directory, "*-pangea-2.1.stats"))):
         try:
             with open(path, encoding="utf-8") as file:
@@ -121,8 +138,9 @@ def print_stats(directory):
             for kind in ("read", "write"):
                 entry = node.get(f"remote_faults_{kind}", {})
                 if entry.get("count"):
+                    against = ", ".join(f"{entry.get('p50_us', 0) / us:.2f}× {name}" for name, us in bare.items())
                     parts.append(f"{kind} faults {entry['count']:,} p50 {entry.get('p50_us', 0):.0f} µs "
-                                 f"p99 {entry.get('p99_us', 0):.0f} µs")
+                                 f"p99 {entry.get('p99_us', 0):.0f} µs" + (f" ({against})" if against else ""))
             beyond = node.get("rss_mib", 0) - node.get("frames_mib", 0)
             print(f"  node {node.get('id')}: {', '.join(parts)}; {beyond:.0f} MiB beyond its guest pages")
         ipi = stats.get("ipi_remote", {})
