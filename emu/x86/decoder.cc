@@ -50,6 +50,7 @@ struct WidthBytes {
     set(Width::DQ, 16, 16, 16), set(Width::QQ, 32, 32, 32), set(Width::T, 10, 10, 10);
     set(Width::V, 2, 4, 8), set(Width::S, 2, 4, 8), set(Width::Z, 2, 4, 4), set(Width::Far, 4, 6, 10);
     set(Width::A, 4, 8, 8), set(Width::Table, 6, 6, 10);
+    set(Width::Env, 14, 28, 28), set(Width::Fpu, 94, 108, 108);
   }
 };
 constexpr WidthBytes kWidthBytes;

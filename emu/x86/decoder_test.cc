@@ -97,6 +97,7 @@ TEST(Decoder, PrefixesSelectTheRow) {
   EXPECT_EQ(mnemonic(good({0x90})), "nop");
   EXPECT_EQ(mnemonic(good({0xf3, 0x90})), "pause");
   EXPECT_EQ(mnemonic(good({0x41, 0x90})), "xchg");
+  EXPECT_EQ(mnemonic(good({0xf3, 0x41, 0x90})), "pause");  // as Intel processors do
   EXPECT_EQ(mnemonic(good({0xf3, 0x0f, 0x1e, 0xfa})), "endbr64");
   EXPECT_EQ(mnemonic(good({0x48, 0x66, 0x01, 0xc0})), "add");
   EXPECT_EQ(good({0x48, 0x66, 0x01, 0xc0}).opsize, 2);  // REX before 66 does nothing

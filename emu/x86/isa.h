@@ -45,10 +45,12 @@ enum class Width : u8 {
   X,      // 16 or 32 by VEX.L
   T,      // 10 (x87 extended)
   Far,    // 4, 6 or 10 (m16:16, m16:32, m16:64)
-  Any,    // memory of a size that the row's `mem_bytes` gives (FXSAVE 512, FLDENV 14/28, ...), 0: none accessed (LEA,
-          // INVLPG)
+  Any,    // memory of a size that the row's `mem_bytes` gives (FXSAVE: 512); 0: none accessed (LEA, INVLPG), or a
+          // size that state decides (XSAVE)
   A,      // 4 or 8: a pair of operand-size values (BOUND)
   Table,  // pseudo-descriptor of LGDT, SGDT: 6, in 64-bit mode 10
+  Env,    // x87 environment: 14 or 28
+  Fpu,    // x87 environment and registers: 94 or 108
 };
 
 struct Operand {

@@ -18,7 +18,7 @@
 //           I K J O A  immediate (Isb: sign-extended byte), second immediate, relative, moffs, far pointer
 //           X Y        string source and destination
 //           rax.v ...  fixed general register with its width; xmm0, st0 fixed; sti: ModRM.rm as x87 register
-//           Widths b w d q dq qq v z y s x t as in isa.h; far, any, tab (pseudo-descriptor of LGDT).
+//           Widths b w d q dq qq v z y s x t as in isa.h; far, any, tab, env, fpu.
 // Flags     r=READ w=WRITTEN u=UNDEFINED over the letters OSZAPC; undefined ones count as written.
 #pragma once
 #include <string_view>
@@ -75,10 +75,10 @@ struct WidthName {
   Width width;
 };
 inline constexpr WidthName kWidths[] = {
-    {"b", Width::B},   {"w", Width::W},     {"d", Width::D},     {"q", Width::Q},
-    {"dq", Width::DQ}, {"qq", Width::QQ},   {"v", Width::V},     {"z", Width::Z},
-    {"y", Width::Y},   {"s", Width::S},     {"x", Width::X},     {"t", Width::T},
-    {"a", Width::A},   {"far", Width::Far}, {"any", Width::Any}, {"tab", Width::Table},
+    {"b", Width::B},       {"w", Width::W},     {"d", Width::D},     {"q", Width::Q},     {"dq", Width::DQ},
+    {"qq", Width::QQ},     {"v", Width::V},     {"z", Width::Z},     {"y", Width::Y},     {"s", Width::S},
+    {"x", Width::X},       {"t", Width::T},     {"a", Width::A},     {"far", Width::Far}, {"any", Width::Any},
+    {"tab", Width::Table}, {"env", Width::Env}, {"fpu", Width::Fpu},
 };
 constexpr Width width_of(std::string_view s) {
   for (const WidthName& w : kWidths)
