@@ -4,7 +4,7 @@
 
 namespace pangea::devices {
 
-IrqLine& IsaIrqs::input(unsigned n) {
+IrqLine& IsaIrqs::connect(unsigned n) {
   PANGEA_ASSERT(n < kWires && inputs_[n].size() < kMaxInputsPerWire);
   auto in = std::make_unique<Input>();
   in->owner = this;

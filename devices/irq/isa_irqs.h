@@ -1,7 +1,7 @@
 // The board's interrupt wires by number: ISA IRQ 0-15 reach both the 8259s and the I/O APIC, 16-23 the I/O APIC alone.
 //
 // As on QEMU's pc, IRQ 0 is pin 2 of the I/O APIC: the ACPI tables need the interrupt source override 0 -> 2. Several
-// devices may share a wire; each takes its own input from input(), and the wire is high while any input is.
+// devices may share a wire; each takes its own input from connect(), and the wire is high while any input is.
 #pragma once
 #include <array>
 #include <memory>
@@ -21,7 +21,7 @@ class IsaIrqs {
   IsaIrqs(Pic& pic, IoApic& io_apic) : pic_(pic), io_apic_(io_apic) {}
 
   /// A new input of wire `n` < kWires. While the board is built only.
-  IrqLine& input(unsigned n);
+  IrqLine& connect(unsigned n);
   /// Level of a wire, for the monitor and tests.
   bool level(unsigned n) const { return high_.at(n) > 0; }
 

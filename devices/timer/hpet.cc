@@ -30,7 +30,7 @@ Hpet::Hpet(TimerQueue& timers, IsaIrqs& irqs, InterruptFabric& fabric, std::func
       alarm_{Timer{timers, [this](u64 now) { on_timer(0, now); }}, Timer{timers, [this](u64 now) { on_timer(1, now); }},
              Timer{timers, [this](u64 now) { on_timer(2, now); }}} {
   for (unsigned n = 0; n < IsaIrqs::kWires; ++n)
-    if (n == 0 || test_bit(kRoutes, n)) wires_[n] = &irqs.input(n);
+    if (n == 0 || test_bit(kRoutes, n)) wires_[n] = &irqs.connect(n);
   reset();
 }
 
