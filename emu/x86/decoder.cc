@@ -104,6 +104,7 @@ class Decoder {
   usize at_ = 0;
   const bool is64_, is16_;
   bool has66_ = false;
+  bool vvvv_used_ = false;
   u8 rxb_ = 0;  // W R X B of REX or VEX
   unsigned space_ = 0;
   Prefix prefix_ = Prefix::None;
@@ -184,6 +185,7 @@ DecodeStatus Decoder::vex(bool three) {
   if (!is64_) rxb_ = 0;
   out_.vex = true;
   out_.vvvv = static_cast<u8>((~last >> 3) & (is64_ ? 15 : 7));
+  vvvv_used_ = (last & 0x78) != 0x78;  // all four bits count in every mode, although only three name a register
   out_.vex_l = last & 4;
   out_.vex_pp = last & 3;
   prefix_ = static_cast<Prefix>(out_.vex_pp);
@@ -202,7 +204,7 @@ bool Decoder::select_row(const Slot& opcode_slot) {
   if (out_.vex_l) word |= kCondL;
   if (is64_) word |= kCond64;
   if (rxb_ & kB) word |= kCondRexB;
-  if (out_.vvvv) word |= kCondVvvvUsed;
+  if (vvvv_used_) word |= kCondVvvvUsed;
   if (slot->grouped) slot = &kGroups[slot->first + ((out_.modrm >> 3) & 7) + (out_.mod == 3 ? 8 : 0)];
   for (unsigned i = 0; i < slot->count; i++) {
     const u16 r = kCandidates[slot->first + i];
@@ -313,7 +315,7 @@ void Decoder::default_segment() {
     out_.seg = Seg::Ds;
 }
 
-// What is undefined although a row matches: LOCK, registers that do not exist.
+// What is undefined although a row matches: LOCK, registers that do not exist or must differ.
 bool Decoder::legal() const {
   const IsaRow& row = *out_.row;
   if (out_.lock && !((row.attr & kLockable) && out_.has_mem)) return false;
@@ -324,7 +326,9 @@ bool Decoder::legal() const {
       if (op.cls == RegClass::Segment && (out_.reg > 5 || (op.write && out_.reg == 1))) return false;
     }
   }
-  return true;
+  // A gather's destination, index and mask are three registers. SDM Vol. 2C, VPGATHERDD.
+  const u8 index = static_cast<u8>(out_.index);
+  return !(row.attr & kVsib) || (out_.reg != index && out_.reg != out_.vvvv && index != out_.vvvv);
 }
 
 DecodeStatus Decoder::run() {

@@ -8,9 +8,12 @@ namespace pangea::x86 {
 #define EXEC(id, ...) build::exec(ExecId::id, __VA_ARGS__),
 inline constexpr IsaRow kRows[] = {
 #include "emu/x86/isa_alu.inc"
+#include "emu/x86/isa_avx.inc"
+#include "emu/x86/isa_avx38.inc"
 #include "emu/x86/isa_bmi.inc"
 #include "emu/x86/isa_control.inc"
 #include "emu/x86/isa_data.inc"
+#include "emu/x86/isa_fma.inc"
 #include "emu/x86/isa_mmx.inc"
 #include "emu/x86/isa_sse.inc"
 #include "emu/x86/isa_sse4.inc"
