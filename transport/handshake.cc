@@ -182,6 +182,18 @@ wire::Addresses wire_of(const Addresses& a) {
   return w;
 }
 
+Status check_uri(const std::string& uri, bool listening) {
+  const Error bad{fmt::format("cannot {} {}", listening ? "listen on" : "call", printable(uri)),
+                  "that is not the address of a node", "use tcp://HOST:PORT, or ipc://@NAME on one computer"};
+  constexpr std::string_view kIpc = "ipc://@";
+  if (uri.starts_with(kIpc)) return uri.size() > kIpc.size() && uri.size() <= kUriMax ? ok() : bad;
+  if (host_of(uri).empty() || uri.size() > kUriMax) return bad;
+  const std::string port = uri.substr(uri.rfind(':') + 1);
+  if (listening && port == "*") return ok();
+  const bool digits = !port.empty() && port.size() <= 5 && port.find_first_not_of("0123456789") == std::string::npos;
+  return digits && std::stoul(port) > 0 && std::stoul(port) <= 65535 ? ok() : bad;
+}
+
 std::string host_of(const std::string& uri) {
   constexpr std::string_view kTcp = "tcp://";
   const auto colon = uri.rfind(':');

@@ -71,6 +71,8 @@ std::optional<Error> judge_assignment(const WaitingOptions& o, const std::string
 std::optional<Addresses> addresses_of(const wire::Addresses& a);
 wire::Addresses wire_of(const Addresses& a);
 
+/// Error unless `uri` is tcp://HOST:PORT (when `listening`, PORT may be *) or ipc://@NAME.
+Status check_uri(const std::string& uri, bool listening);
 /// "tcp://HOST:PORT" -> "HOST" (IPv6 with its brackets); empty for other URIs.
 std::string host_of(const std::string& uri);
 /// The base that ZmqEndpoint::bind wants, next to a listening URI: its interface, or an abstract name under its own.

@@ -70,7 +70,7 @@ Result<Membership> Coordinator::join() {
     return Error{"node 0 cannot run this machine", "its CPU lacks " + lacking,
                  "start it on another computer, or choose a -cpu without these features"};
   if (auto s = greet(); !s) return s.error();
-  if (auto s = collect(Body::kOffer, o_.common.timeouts.connect_ns, "greeting"); !s) return s.error();
+  if (auto s = collect(Body::kOffer, o_.common.timeouts.connect_ns, "exchanging greetings"); !s) return s.error();
   if (auto s = judge_offers(); !s) return s.error();
   if (auto s = open_endpoint(); !s) return s.error();
   if (auto s = assign(); !s) return s.error();
@@ -91,6 +91,8 @@ Result<Membership> Coordinator::join() {
 Status Coordinator::greet() {
   if (o_.nodes.size() + 1 > kNodesMax)
     return Error{fmt::format("{} nodes", o_.nodes.size() + 1), fmt::format("a machine has at most {}", kNodesMax), ""};
+  for (const NodeRequest& r : o_.nodes)
+    if (auto s = check_uri(r.uri, false); !s) return s;
   const auto is_ipc = [](const NodeRequest& r) { return r.uri.starts_with("ipc://"); };
   if (!o_.nodes.empty() && std::any_of(o_.nodes.begin(), o_.nodes.end(), is_ipc) &&
       !std::all_of(o_.nodes.begin(), o_.nodes.end(), is_ipc))
@@ -127,7 +129,7 @@ Status Coordinator::collect(Body kind, u64 timeout_ns, std::string_view doing) {
       const bool there = caller_.connected(static_cast<usize>(silent - nodes_.begin()));
       const std::string ms = fmt::format("{} ms", timeout_ns / kNsPerMs);
       if (there)
-        return Error{silent->name + " does not answer", fmt::format("silent for {} at {}", ms, doing),
+        return Error{silent->name + " does not answer", fmt::format("it was silent for {} while {}", ms, doing),
                      "look at that node's messages; it may be stopped or joining another machine"};
       return Error{silent->name + " is unreachable", "nothing answers there within " + ms,
                    "start `pangea node -listen` there first, and check address, port and firewall"};

@@ -25,6 +25,7 @@ struct WaitingNode::Impl {
   Status offer();
   Status bind_channels(const wire::Assignment& a);
   Result<std::vector<PeerAddress>> read_directory(const wire::Directory& d);
+  std::optional<Error> better_reason();
   bool tell(const wire::JoinMessage& m) { return listener->send(coordinator, encode_join(m, o.common.version)); }
   void turn_away(const RendezvousListener::Message& m);
   bool cancelled() const { return o.common.cancel && o.common.cancel->load(std::memory_order_relaxed); }
@@ -48,8 +49,7 @@ WaitingNode::~WaitingNode() = default;
 Result<std::unique_ptr<WaitingNode>> WaitingNode::listen(const WaitingOptions& options, Clock& clock,
                                                          Entropy& entropy) {
   auto impl = std::make_unique<Impl>(options, clock, entropy);
-  if (!options.listen.starts_with("tcp://") && !options.listen.starts_with("ipc://@"))
-    return Error{"cannot listen on " + options.listen, "not an address", "use tcp://HOST:PORT or ipc://@NAME"};
+  if (auto s = check_uri(options.listen, true); !s) return s.error();
   auto listener = RendezvousListener::open(options.listen);
   if (!listener) return listener.error();
   impl->listener = std::move(*listener);
@@ -79,7 +79,8 @@ Result<Membership> WaitingNode::Impl::join() {
   auto peers = read_directory(directory->directory());
   if (!peers) return peers.error();
   if (auto s = membership.endpoint->connect(*peers); !s) return s.error();
-  if (auto s = membership.endpoint->wait_ready(o.common.timeouts.stage_ns, o.common.cancel); !s) return s.error();
+  if (auto s = membership.endpoint->wait_ready(o.common.timeouts.stage_ns, o.common.cancel); !s)
+    return better_reason().value_or(s.error());
   wire::JoinMessage ready;
   ready.mutable_ready();
   tell(ready);
@@ -176,6 +177,16 @@ Result<wire::JoinMessage> WaitingNode::Impl::expect(Body kind, std::string_view 
                    "install the same version of Pangea everywhere"};
     return std::move(*parsed);
   }
+}
+
+/// When the channels fail, the coordinator may already have said why: that it gave up, say, because of a third node.
+std::optional<Error> WaitingNode::Impl::better_reason() {
+  for (int i = 0; i < 4; ++i) {
+    const auto m = listener->next(kSliceMs);
+    const auto parsed = m && m->peer == coordinator ? parse_join(m->bytes) : std::nullopt;
+    if (parsed && parsed->has_refusal()) return error_of(parsed->refusal());
+  }
+  return std::nullopt;
 }
 
 Status WaitingNode::Impl::bind_channels(const wire::Assignment& a) {

@@ -44,6 +44,7 @@ struct ZmqEndpoint::Impl {
   std::atomic<bool> closing{false};
   bool closed = false;
   bool connected = false;
+  bool ready = false;
 };
 
 ZmqEndpoint::ZmqEndpoint(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -103,7 +104,9 @@ Status ZmqEndpoint::connect(const std::vector<PeerAddress>& peers) {
 
 Status ZmqEndpoint::wait_ready(u64 timeout_ns, const std::atomic<bool>* cancel) {
   PANGEA_ASSERT(impl_->connected);
-  return impl_->beat.wait_settled(timeout_ns, cancel);
+  auto s = impl_->beat.wait_settled(timeout_ns, cancel);
+  impl_->ready = static_cast<bool>(s);
+  return s;
 }
 
 bool ZmqEndpoint::send(NodeId to, Channel channel, Bytes header, Bytes payload) {
@@ -126,7 +129,7 @@ void ZmqEndpoint::close() {
   if (impl_->closed) return;
   impl_->closed = true;
   impl_->closing = true;
-  const int linger_ms = static_cast<int>(impl_->core.options.linger_ns / kNsPerMs);
+  const int linger_ms = impl_->ready ? static_cast<int>(impl_->core.options.linger_ns / kNsPerMs) : 0;
   impl_->beat.leave();  // first: it still looks at the outboxes
   for (u16 n = 0; n < kNodesMax; ++n)
     for (auto& outbox : impl_->outboxes[n])

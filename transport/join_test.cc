@@ -1,0 +1,261 @@
+#include "transport/join.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "emu/base/prng.h"
+#include "transport/handshake.h"
+#include "transport/test_cluster.h"
+#include "transport/zmq_rendezvous.h"
+
+namespace pangea::transport {
+namespace {
+using namespace testing_support;
+
+JoinCommon common() {
+  JoinCommon c;
+  c.offer = {{0xff, 0x1}, u64{1} << 30, 4};
+  c.timeouts = {2'000 * kMs, 2'000 * kMs, 10'000 * kMs};
+  return c;
+}
+CoordinatorOptions coordinator() {
+  CoordinatorOptions o;
+  o.common = common();
+  o.required_features = {0x3};
+  o.feature_name = [](usize, unsigned b) { return "feature" + std::to_string(b); };
+  return o;
+}
+
+struct JoinTest : testing::Test {
+  /// Starts a waiting node on its own thread and adds it to what the coordinator calls.
+  void wait(const std::function<void(WaitingOptions&)>& change = {}, const std::string& listen = "tcp://127.0.0.1:*") {
+    WaitingOptions w;
+    w.common = common();
+    w.listen = listen;
+    if (change) change(w);
+    auto node = WaitingNode::listen(w, clock, entropy);
+    ASSERT_TRUE(node) << node.error().line();
+    o.nodes.push_back({(*node)->uri(), u64{1} << 20, 1});
+    waiting.push_back(std::async(std::launch::async, [n = std::move(*node)] { return n->join(); }));
+  }
+  Result<Membership> run() { return coordinate(o, clock, entropy); }
+  /// Both sides must fail with a line that has `text` in it.
+  void both_fail(const std::string& text) {
+    const u64 start = clock.now_ns();
+    auto m = run();
+    ASSERT_FALSE(m);
+    EXPECT_NE(m.error().line().find(text), std::string::npos) << m.error().line();
+    for (auto& w : waiting) {
+      auto n = w.get();
+      ASSERT_FALSE(n);
+      EXPECT_NE(n.error().line().find(text), std::string::npos) << n.error().line();
+    }
+    EXPECT_LT(clock.now_ns() - start, 6'000 * kMs);
+  }
+
+  HostClock clock;
+  HostEntropy entropy;
+  CoordinatorOptions o = coordinator();
+  std::vector<std::future<Result<Membership>>> waiting;
+};
+
+struct JoinOver : JoinTest, testing::WithParamInterface<const char*> {};
+std::string wire_name(const testing::TestParamInfo<const char*>& i) {
+  constexpr const char* kNames[] = {"tcp", "ipc", "wildcard"};
+  return kNames[i.index];
+}
+INSTANTIATE_TEST_SUITE_P(Wire, JoinOver, testing::Values("tcp://127.0.0.1:*", "ipc", "tcp://*:*"), wire_name);
+
+TEST_P(JoinOver, FourNodesBecomeOneMachine) {
+  o.common.secret = "a long random one";
+  const std::string param = GetParam();
+  for (u32 i = 1; i < 4; ++i)
+    wait(
+        [&](WaitingOptions& w) {
+          w.common.secret = o.common.secret;
+          w.common.offer.features = {0xf0fu | (1u << (4 + i)), i};
+        },
+        param == "ipc" ? unique_ipc("join" + std::to_string(i)) : param);
+  if (param == "tcp://*:*")
+    for (NodeRequest& r : o.nodes) r.uri = "tcp://127.0.0.1" + r.uri.substr(r.uri.rfind(':'));
+  auto first = run();
+  ASSERT_TRUE(first) << first.error().line();
+  std::vector<Membership> all;
+  all.push_back(std::move(*first));
+  for (auto& w : waiting) {
+    auto m = w.get();
+    ASSERT_TRUE(m) << m.error().line();
+    all.push_back(std::move(*m));
+  }
+  std::atomic<int> received{0};
+  for (u16 i = 0; i < 4; ++i) {
+    EXPECT_EQ(all[i].self, NodeId{i});
+    EXPECT_EQ(all[i].machine, all[0].machine);
+    EXPECT_EQ(all[i].features, (std::vector<u32>{0x0f, 0}));  // 0xff & each node's, and 1 & 1 & 2 & 3
+    ASSERT_EQ(all[i].members.size(), 4u);
+    EXPECT_EQ(all[i].members[2].name, all[0].members[2].name);
+    EXPECT_EQ(all[i].members[3].memory_bytes, u64{1} << 30);
+    for (usize ch = 0; ch < kChannels; ++ch)
+      all[i].endpoint->set_handler(static_cast<Channel>(ch), [&](NodeId, Bytes, Bytes) { ++received; });
+  }
+  for (u16 i = 0; i < 4; ++i)
+    for (u16 to = 0; to < 4; ++to)
+      for (usize ch = 0; to != i && ch < kChannels; ++ch)
+        EXPECT_TRUE(all[i].endpoint->send(NodeId{to}, static_cast<Channel>(ch), bytes("hello"), {}));
+  EXPECT_TRUE(eventually([&] { return received == 4 * 3 * int{kChannels}; }));
+  for (auto& m : all) m.endpoint->close();
+}
+
+TEST_F(JoinTest, AMachineOfOneNodeNeedsNobody) {
+  auto m = run();
+  ASSERT_TRUE(m) << m.error().line();
+  EXPECT_EQ(m->members.size(), 1u);
+  EXPECT_EQ(m->features, common().offer.features);
+}
+
+TEST_F(JoinTest, AnotherVersionIsRefused) {
+  wait([](WaitingOptions& w) { w.common.version = kProtocolVersion + 1; });
+  both_fail("speaks protocol version");
+}
+TEST_F(JoinTest, AnotherMachineIsRefused) {
+  wait([](WaitingOptions& w) { w.expected_machine = 0x1234; });
+  both_fail("it waits for machine 0000000000001234");
+}
+TEST_F(JoinTest, AWrongSecretIsRefused) {
+  o.common.secret = "one";
+  wait([](WaitingOptions& w) { w.common.secret = "two"; });
+  both_fail("does not know the cluster secret");
+}
+TEST_F(JoinTest, AMissingSecretIsRefusedOnEitherSide) {
+  wait([](WaitingOptions& w) { w.common.secret = "two"; });
+  both_fail("the node requires a cluster secret");
+}
+TEST_F(JoinTest, ASecretThatTheNodeLacksIsRefused) {
+  o.common.secret = "one";
+  wait();
+  both_fail("the node was started without one");
+}
+TEST_F(JoinTest, AMissingFeatureIsNamedToAll) {
+  wait();
+  wait([](WaitingOptions& w) { w.common.offer.features = {0xfd}; });
+  both_fail("its CPU lacks feature1");
+}
+TEST_F(JoinTest, TooLittleMemoryIsRefused) {
+  wait([](WaitingOptions& w) { w.common.offer.memory_bytes = 4096; });
+  both_fail("MiB of memory");
+}
+TEST_F(JoinTest, TooFewVcpusAreRefused) {
+  wait([](WaitingOptions& w) { w.common.offer.vcpus = 0; });
+  both_fail("0 vCPUs and 1 are wanted");
+}
+TEST_F(JoinTest, TheCoordinatorsOwnCpuIsJudgedToo) {
+  o.common.offer.features = {0x1};
+  auto m = run();
+  ASSERT_FALSE(m);
+  EXPECT_NE(m.error().line().find("node 0 cannot run this machine: its CPU lacks feature1"), std::string::npos);
+}
+TEST_F(JoinTest, MixedWiresAreRefused) {
+  o.nodes = {{"tcp://127.0.0.1:1", 0, 0}, {"ipc://@x", 0, 0}};
+  auto m = run();
+  ASSERT_FALSE(m);
+  EXPECT_NE(m.error().line().find("tcp:// for all"), std::string::npos);
+}
+
+TEST_F(JoinTest, AnUnreachableNodeIsNamedInTimeAndTheOthersAreTold) {
+  o.common.timeouts.connect_ns = 700 * kMs;
+  wait();
+  o.nodes.push_back({"tcp://127.0.0.1:1", 0, 0});
+  both_fail("node 2 (tcp://127.0.0.1:1) is unreachable");
+}
+
+TEST_F(JoinTest, APortInUseAndABadAddressAreErrors) {
+  wait();
+  WaitingOptions w;
+  w.common = common();
+  w.listen = o.nodes[0].uri;
+  auto second = WaitingNode::listen(w, clock, entropy);
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().line().find("in use"), std::string::npos) << second.error().line();
+  for (const char* bad : {"nonsense", "tcp://127.0.0.1", "tcp://127.0.0.1:99999999", "inproc://x", "ipc:///tmp/file"}) {
+    w.listen = bad;
+    EXPECT_FALSE(WaitingNode::listen(w, clock, entropy)) << bad;
+  }
+  ASSERT_TRUE(run());
+}
+
+TEST_F(JoinTest, ANodeThatFailedToJoinCanBeAskedAgain) {
+  WaitingOptions w;
+  w.common = common();
+  w.common.secret = "right";
+  w.listen = "tcp://127.0.0.1:*";
+  auto node = WaitingNode::listen(w, clock, entropy);
+  ASSERT_TRUE(node);
+  o.nodes = {{(*node)->uri(), 0, 0}};
+  auto patient = std::async(std::launch::async, [&] {
+    EXPECT_FALSE((*node)->join());
+    return (*node)->join();
+  });
+  o.common.secret = "wrong";
+  EXPECT_FALSE(run());
+  o.common.secret = "right";
+  auto m = run();
+  EXPECT_TRUE(m) << m.error().line();
+  EXPECT_TRUE(patient.get());
+}
+
+TEST_F(JoinTest, BothSidesCanBeInterrupted) {
+  std::atomic<bool> cancel{false};
+  wait([&](WaitingOptions& w) { w.common.cancel = &cancel; });
+  o.nodes = {{"tcp://127.0.0.1:1", 0, 0}};
+  o.common.cancel = &cancel;
+  o.common.timeouts.connect_ns = 60'000 * kMs;
+  auto m = std::async(std::launch::async, [&] { return run(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  cancel = true;
+  EXPECT_NE(m.get().error().line().find("interrupted"), std::string::npos);
+  EXPECT_NE(waiting[0].get().error().line().find("interrupted"), std::string::npos);
+}
+
+TEST_F(JoinTest, AWaitWithoutACoordinatorEnds) {
+  wait([](WaitingOptions& w) { w.common.timeouts.hello_ns = 200 * kMs; });
+  EXPECT_NE(waiting[0].get().error().line().find("no coordinator came within 200 ms"), std::string::npos);
+}
+
+TEST_F(JoinTest, StrangersDoNotDisturbAWaitingNode) {
+  wait();
+  RendezvousCaller stranger;
+  ASSERT_TRUE(stranger.add(o.nodes[0].uri));
+  Prng rng(1);
+  for (usize i = 0; i < 50; ++i) {
+    std::vector<u8> junk(i * 7);
+    for (u8& b : junk) b = static_cast<u8>(rng.next());
+    stranger.send(0, junk);
+  }
+  wire::JoinMessage early;
+  early.mutable_go();
+  stranger.send(0, encode_join(early, kProtocolVersion));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  auto m = run();
+  EXPECT_TRUE(m) << m.error().line();
+  EXPECT_TRUE(waiting[0].get());
+}
+
+TEST_F(JoinTest, NothingIsLeftBehind) {
+  wait();
+  ASSERT_TRUE(run());  // libraries open what they keep
+  waiting.clear();
+  o.nodes.clear();
+  const Held before = held();
+  wait();
+  wait({}, "tcp://127.0.0.1:*");
+  ASSERT_TRUE(run());
+  waiting.clear();
+  o.nodes.clear();
+  wait([](WaitingOptions& w) { w.common.offer.vcpus = 0; }, unique_ipc("left"));
+  EXPECT_FALSE(run());
+  waiting.clear();
+  EXPECT_TRUE(eventually([&] { return held() == before; })) << held().threads << " " << held().descriptors;
+}
+}  // namespace
+}  // namespace pangea::transport
