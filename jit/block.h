@@ -19,9 +19,8 @@ struct BlockKey {
   bool operator==(const BlockKey&) const = default;
 };
 /// Careful: memory goes through bounce accesses (MMIO, page crossing, segment checks). One: a single instruction, never
-/// linked, returns to the dispatcher. Detached: not entered in the map, so its page keeps its write tags (an
-/// instruction that writes to its own page would otherwise invalidate itself for ever).
-enum Kind : u32 { kPlain = 0, kCareful = 1, kOne = 2, kDetached = 4 };
+/// linked, returns to the dispatcher. Unmerged: every access has a check of its own (regions.h).
+enum Kind : u32 { kPlain = 0, kCareful = 1, kOne = 2, kUnmerged = 4 };
 
 struct Block;
 /// A patchable direct jump to another block of the same guest page.
@@ -29,6 +28,7 @@ struct Link {
   u8* rel32 = nullptr;           // writable view
   const u8* unlinked = nullptr;  // where it leads while it is not linked (writable view)
   u64 rip = 0;                   // target
+  u32 kind = kPlain;             // kind of the target block
   Block* from = nullptr;
   Block* to = nullptr;
 };
@@ -68,8 +68,7 @@ struct Block {
   std::vector<InsnRecord> insns;
   std::vector<ColdRecord> colds;
   std::vector<ExecRecord> execs;  // never grows after emission: generated code points into it
-  Link links[2];
-  unsigned link_count = 0;
+  std::vector<Link> links;        // likewise
   std::vector<Link*> incoming;
 };
 }  // namespace pangea::jit

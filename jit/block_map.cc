@@ -39,8 +39,7 @@ void BlockMap::kill(Block& b) {
     l->to = nullptr;
   }
   b.incoming.clear();
-  for (unsigned k = 0; k < b.link_count; ++k) {
-    Link& l = b.links[k];
+  for (Link& l : b.links) {
     if (!l.to) continue;
     patch(l.rel32, l.unlinked);
     std::erase(l.to->incoming, &l);

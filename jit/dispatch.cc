@@ -73,7 +73,7 @@ Outcome Translator::run(Vcpu& c) {
     start(r);
     if (s.exit_request.load(std::memory_order_relaxed)) return Outcome::Next;
     if (flush_wanted_.load(std::memory_order_relaxed)) return Outcome::Next;
-    const u32 kind = base_kind(s);
+    const u32 kind = base_kind(s) | (pending ? pending->kind : 0);
     Block* b = nullptr;
     const u64 epoch = epoch_.load(std::memory_order_relaxed);
     if (const Outcome o = find(r, kind, b); o != Outcome::Next) return o;
@@ -83,7 +83,8 @@ Outcome Translator::run(Vcpu& c) {
       const std::lock_guard lock(mutex_);
       if (!b->dead) {
         if (pending && pending->rip == s.rip) map_.link(*pending, *b);
-        c.tlb().install_jump(tlb_bank(s.mode), s.rip, reinterpret_cast<u64>(cache_.executable(b->code)));
+        if (kind == kPlain)
+          c.tlb().install_jump(tlb_bank(s.mode), s.rip, reinterpret_cast<u64>(cache_.executable(b->code)));
       }
     }
     pending = nullptr;

@@ -32,18 +32,7 @@ void Emitter::exit_to(u64 rip) {
   }
   if (rip <= rip_) poll(rip);
   const u64 here = block_.key.cs_base + block_.key.rip, there = block_.key.cs_base + rip;
-  if ((here ^ there) >> kPageShift == 0 && block_.link_count < 2) {
-    Link& l = block_.links[block_.link_count];
-    l.rip = rip;
-    l.from = &block_;
-    a_.align_for_patch();
-    l.rel32 = a_.jmp();
-    Cold c{Cold::Link};
-    c.from = l.rel32;
-    c.link = block_.link_count++;
-    colds_.push_back(c);
-    return;
-  }
+  if ((here ^ there) >> kPageShift == 0) return link_to(rip, kPlain);
   const i32 slot = off_jumps(bank()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
   const HostMem key = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, rip)));
   if (HostAsm::fits32(rip)) {
@@ -57,6 +46,20 @@ void Emitter::exit_to(u64 rip) {
   c.value = rip;
   colds_.push_back(c);
   a_.jmp_mem(gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, host))));
+}
+
+void Emitter::link_to(u64 rip, u32 kind) {
+  PANGEA_ASSERT(block_.links.size() < block_.links.capacity());
+  Link& l = block_.links.emplace_back();
+  l.rip = rip;
+  l.kind = kind;
+  l.from = &block_;
+  a_.align_for_patch();
+  l.rel32 = a_.jmp();
+  Cold c{Cold::Link};
+  c.from = l.rel32;
+  c.link = static_cast<unsigned>(block_.links.size() - 1);
+  colds_.push_back(c);
 }
 
 void Emitter::exit_indirect() {
@@ -106,11 +109,14 @@ void Emitter::do_JmpRel(const Insn& i) {
 
 /// Moves the value at `m` or in a register into kT0, zero-extended from the operand size.
 void Emitter::load_target(const Insn& i, unsigned bytes) {
-  clobber_flags();
   if (i.has_mem) {
     const HostMem m = operand(i, bytes, true, false);
+    clobber_flags();
+    touch_t0();
     load_sized(kT0, m, bytes);
   } else {
+    clobber_flags();
+    touch_t0();
     load_guest(kT0, i.rm);
     if (bytes == 4) a_.mov32(kT0, kT0);
     if (bytes == 2) a_.zx16(kT0, kT0);
@@ -127,14 +133,13 @@ void Emitter::do_CallRel(const Insn& i) {
   const unsigned bytes = bits64() ? 8 : i.opsize;
   const u64 target = truncate_ip(next_rip() + i.imm) & (bytes == 2 ? 0xffff : ~u64{0});
   push_return(bytes);
+  clobber_flags();
   exit_to(target);
   end_block();
 }
 
 void Emitter::push_return(unsigned bytes) {
-  clobber_flags();
-  stack_address(-static_cast<i32>(bytes));
-  const HostMem m = check(Seg::Ss, bytes, false, true);
+  const HostMem m = stack_operand(-static_cast<i32>(bytes), bytes, false, true);
   const u64 ret = next_rip();
   if (bytes == 8 && !HostAsm::fits32(ret)) {
     a_.mov_imm(RAX, ret);
@@ -161,9 +166,8 @@ void Emitter::do_CallRm(const Insn& i) {
 
 void Emitter::do_Ret(const Insn& i) {
   const unsigned bytes = bits64() ? 8 : i.opsize;
+  const HostMem m = stack_operand(0, bytes, true, false);
   clobber_flags();
-  stack_address(0);
-  const HostMem m = check(Seg::Ss, bytes, true, false);
   load_sized(kT0, m, bytes);
   add_sp(static_cast<i64>(bytes + (i.imm_bytes ? i.imm & 0xffff : 0)));
   exit_indirect();

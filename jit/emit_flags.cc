@@ -5,14 +5,6 @@ namespace pangea::jit {
 using namespace x86;
 
 namespace {
-/// True if the instruction can leave the block before it has finished; then every flag is live before it.
-bool may_leave(const Insn& i) {
-  const IsaRow& r = *i.row;
-  if (r.cls != IsaClass::Copy) return r.cls == IsaClass::Exec || r.id != static_cast<u16>(EmitId::Nop);
-  if (i.has_mem && !(r.attr & kAddr)) return true;
-  return r.attr & (kCanDivide | kCanFpFault | kX87 | kMmx | kSse | kVex);
-}
-
 /// The count of an immediate shift or rotate as the processor masks it, or -1.
 int immediate_count(const Insn& i) {
   if (i.map != Map::One || i.imm_bytes != 1)
@@ -21,6 +13,33 @@ int immediate_count(const Insn& i) {
 }
 }  // namespace
 
+bool Emitter::may_leave(unsigned k) const {
+  const Insn& i = insns_[k];
+  const IsaRow& r = *i.row;
+  if (r.cls == IsaClass::Exec) return true;
+  const bool stack_checked = plan_.stack[k].merged();
+  if (r.cls == IsaClass::Control) {
+    switch (static_cast<EmitId>(r.id)) {
+      case EmitId::Nop:
+      case EmitId::Endbr:
+      case EmitId::Lea:
+      case EmitId::MovImm:
+      case EmitId::Cbw:
+      case EmitId::Cwd:
+      case EmitId::XchgAcc:
+      case EmitId::Lahf:
+      case EmitId::Sahf:
+      case EmitId::Clc: return false;
+      case EmitId::PushReg:
+      case EmitId::PushImm:
+      case EmitId::PopReg: return !stack_checked;
+      default: return true;
+    }
+  }
+  if (r.attr & (kCanDivide | kCanFpFault | kX87 | kMmx | kSse | kVex)) return true;
+  return i.has_mem && !(r.attr & kAddr) && !plan_.operand[k].merged();
+}
+
 void Emitter::compute_liveness() {
   u16 live = kArith;  // a successor may read or save any of them
   for (usize k = insns_.size(); k-- > 0;) {
@@ -28,7 +47,7 @@ void Emitter::compute_liveness() {
     const IsaRow& r = *insns_[k].row;
     if (!(r.attr & kMaybeFlags)) live = static_cast<u16>(live & ~r.flags_written);
     live |= r.flags_read;
-    if (may_leave(insns_[k])) live = kArith;
+    if (may_leave(static_cast<unsigned>(k))) live = kArith;
   }
 }
 

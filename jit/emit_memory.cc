@@ -83,23 +83,27 @@ HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
   }
   if (other_base) a_.alu_mem(Alu::Add, kT0, gs_at(off_seg_base(static_cast<u8>(seg))));
   u8* retry = a_.here();
-  const i32 entries = off_entries(bank());
-  const i32 tag = entries + (write ? kTagWrite : kTagRead);
-  a_.mov32(RAX, kT0);
-  a_.shr_imm(RAX, kTlbShift);
-  a_.alu_imm(Alu::And, RAX, static_cast<i32>(kTlbIndexMask), false);
-  a_.alu_mem(Alu::Sub, kT0, gs_at(RAX, tag));
-  a_.alu_imm(Alu::Cmp, kT0, static_cast<i32>(kPageSize - size), true);
-  u8* slow = a_.jcc(Cond::A);
-  a_.alu_mem(Alu::Add, kT0, gs_at(RAX, entries + kTlbHost));
+  fast_check(size, write);
   Cold c{Cold::Miss};
-  c.from = slow;
+  c.from = slow_;
   c.retry = retry;
   c.descriptor = AccessDescriptor::make(seg, size, read, write, 0);
-  c.tag = tag;
+  c.tag = off_entries(bank()) + (write ? kTagWrite : kTagRead);
   c.insn = static_cast<u16>(index_);
   colds_.push_back(c);
   return at(kT0);
+}
+
+/// kT0 = GVA -> host pointer; slow_ = the jump that is taken when the TLB says no.
+void Emitter::fast_check(unsigned size, bool write) {
+  const i32 entries = off_entries(bank());
+  a_.mov32(RAX, kT0);
+  a_.shr_imm(RAX, kTlbShift);
+  a_.alu_imm(Alu::And, RAX, static_cast<i32>(kTlbIndexMask), false);
+  a_.alu_mem(Alu::Sub, kT0, gs_at(RAX, entries + (write ? kTagWrite : kTagRead)));
+  a_.alu_imm(Alu::Cmp, kT0, static_cast<i32>(kPageSize - size), true);
+  slow_ = a_.jcc(Cond::A);
+  a_.alu_mem(Alu::Add, kT0, gs_at(RAX, entries + kTlbHost));
 }
 
 HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
@@ -126,8 +130,36 @@ HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
   return at(kT0, static_cast<i32>(gva & kPageMask));
 }
 
-HostMem Emitter::operand(const Insn& i, unsigned size, bool read, bool write) {
+HostMem Emitter::region_access(const AccessPlan& plan) {
+  const Region& g = plan_.regions[plan.region];
+  const HostMem slot = gs_at(off_scratch(static_cast<Scratch>(kScratchRegions + plan.region)));
+  if (!plan.first) {
+    if (t0_region_ != plan.region) a_.load(kT0, slot);
+    t0_region_ = plan.region;
+    return at(kT0, plan.offset);
+  }
   clobber_flags();
+  if (pinned(g.base)) {
+    a_.lea(kT0, at(kHostOf[g.base], g.lo));
+  } else {
+    a_.load(kT0, gs_at(off_gpr(g.base)));
+    if (g.lo) a_.lea(kT0, at(kT0, g.lo));
+  }
+  fast_check(g.bytes, g.write);
+  Cold c{Cold::Unmerge};
+  c.from = slow_;
+  c.insn = static_cast<u16>(index_);
+  c.value = rip_;
+  colds_.push_back(c);
+  a_.store(slot, kT0);
+  t0_region_ = plan.region;
+  return at(kT0, plan.offset);
+}
+
+HostMem Emitter::operand(const Insn& i, unsigned size, bool read, bool write) {
+  if (plan_.operand[index_].region != AccessPlan::kNone) return region_access(plan_.operand[index_]);
+  clobber_flags();
+  touch_t0();
   u64 gva = 0;
   if (!careful() && constant_address(i, gva) && (gva & kPageMask) <= kPageSize - size)
     return check_constant(gva, size, write);
@@ -142,12 +174,16 @@ void Emitter::commit_access() {
   flags_ = Flags::Memory;
 }
 
-void Emitter::stack_address(i32 delta) {
+HostMem Emitter::stack_operand(i32 delta, unsigned bytes, bool read, bool write, u8 base) {
+  if (plan_.stack[index_].region != AccessPlan::kNone) return region_access(plan_.stack[index_]);
+  clobber_flags();
+  touch_t0();
   if (delta == 0 && bits64())
-    a_.mov(kT0, kGuestRsp);
+    a_.mov(kT0, base);
   else
-    a_.lea(kT0, at(kGuestRsp, delta), bits64());
+    a_.lea(kT0, at(base, delta), bits64());
   if (stack_bytes() == 2) a_.zx16(kT0, kT0);
+  return check(Seg::Ss, bytes, read, write);
 }
 
 void Emitter::add_sp(i64 delta) {

@@ -30,7 +30,7 @@ void Emitter::do_Lea(const Insn& i) {
     a_.lea(dst, m, i.opsize == 8);
     return;
   }
-  if (flags_ == Flags::Host) save_flags();  // effective_address may use RAX, never RFLAGS; keep one rule all the same
+  touch_t0();
   effective_address(i);
   write_guest(i.reg, kT0, i.opsize);
 }
@@ -41,6 +41,7 @@ void Emitter::do_MovImm(const Insn& i) {
   if (bytes == 1) {
     const bool high = guest >= 4 && guest < 8 && !i.rex_present;
     if (high) return emit_native(i);
+    touch_t0();
     a_.mov_imm(kT0, i.imm & 0xff);
     write_guest(guest, kT0, 1);
     return;
@@ -49,6 +50,7 @@ void Emitter::do_MovImm(const Insn& i) {
   if (pinned(guest) && bytes >= 4) {
     a_.mov_imm(kHostOf[guest], v);
   } else {
+    touch_t0();
     a_.mov_imm(kT0, v);
     write_guest(guest, kT0, bytes);
   }
@@ -133,6 +135,7 @@ void Emitter::do_Bt(const Insn& i) {
   // The register bit offset reaches beyond the operand: move the address by whole operands, then use the offset modulo
   // it.
   clobber_flags();
+  touch_t0();
   const unsigned bytes = i.opsize;
   const unsigned log = bytes == 8 ? 6 : bytes == 4 ? 5 : 4;
   effective_address(i);

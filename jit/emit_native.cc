@@ -140,6 +140,7 @@ Assignment Emitter::assign(const Insn& i, bool accumulator) {
       f->host = kT1;
       t1_free = false;
     } else if (t0_free) {
+      touch_t0();
       f->host = kT0;
       t0_free = false;
     } else {
@@ -255,15 +256,8 @@ void Emitter::emit_native(const Insn& i, bool accumulator) {
   const bool accesses = i.has_mem && !(row.attr & kAddr);
   if (i.has_mem && (row.attr & kAddr)) return;  // NOP Ev, prefetch: nothing to do
   if (accesses) {
-    unsigned size = row.mem_bytes;
-    bool read = false, write = false;
-    for (unsigned k = 0; k < kMaxOperands; ++k)
-      if (row.op[k].where == Where::Rm) {
-        size = i.op_bytes[k] ? i.op_bytes[k] : size;
-        read |= row.op[k].read;
-        write |= row.op[k].write;
-      }
-    mem = operand(i, size, read, write);
+    const OperandAccess a = operand_access(i);
+    mem = operand(i, a.size, a.read, a.write);
   }
   const Assignment s = assign(i, accumulator);
   before_native(i);

@@ -11,9 +11,7 @@ unsigned width(const Insn& i, bool bits64) { return bits64 && i.opsize != 2 ? 8 
 void Emitter::do_PushReg(const Insn& i) {
   const unsigned bytes = width(i, bits64());
   const unsigned guest = static_cast<unsigned>((i.opcode & 7) | ((i.rex & 1) << 3));
-  clobber_flags();
-  stack_address(-static_cast<i32>(bytes));
-  const HostMem m = check(Seg::Ss, bytes, false, true);
+  const HostMem m = stack_operand(-static_cast<i32>(bytes), bytes, false, true);
   if (pinned(guest)) {
     store_sized(m, kHostOf[guest], bytes);
   } else {
@@ -26,8 +24,7 @@ void Emitter::do_PushReg(const Insn& i) {
 
 /// Pushes the value in kScratchValue0.
 void Emitter::push_value_in_scratch(unsigned bytes) {
-  stack_address(-static_cast<i32>(bytes));
-  const HostMem m = check(Seg::Ss, bytes, false, true);
+  const HostMem m = stack_operand(-static_cast<i32>(bytes), bytes, false, true);
   a_.load(RAX, gs_at(off_scratch(kScratchValue0)));
   store_sized(m, RAX, bytes);
   commit_access();
@@ -36,7 +33,6 @@ void Emitter::push_value_in_scratch(unsigned bytes) {
 
 void Emitter::do_PushRm(const Insn& i) {
   const unsigned bytes = width(i, bits64());
-  clobber_flags();
   if (i.has_mem) {
     const HostMem m = operand(i, bytes, true, false);
     load_sized(RAX, m, bytes);
@@ -49,9 +45,7 @@ void Emitter::do_PushRm(const Insn& i) {
 
 void Emitter::do_PushImm(const Insn& i) {
   const unsigned bytes = width(i, bits64());
-  clobber_flags();
-  stack_address(-static_cast<i32>(bytes));
-  const HostMem m = check(Seg::Ss, bytes, false, true);
+  const HostMem m = stack_operand(-static_cast<i32>(bytes), bytes, false, true);
   if (bytes == 2) {
     a_.mov_imm(RAX, i.imm & 0xffff);
     a_.store16(m, RAX);
@@ -65,14 +59,13 @@ void Emitter::do_PushImm(const Insn& i) {
 void Emitter::do_PopReg(const Insn& i) {
   const unsigned bytes = width(i, bits64());
   const unsigned guest = static_cast<unsigned>((i.opcode & 7) | ((i.rex & 1) << 3));
-  clobber_flags();
-  stack_address(0);
-  const HostMem m = check(Seg::Ss, bytes, true, false);
+  const HostMem m = stack_operand(0, bytes, true, false);
   if (guest != 4 && pinned(guest) && bytes == 8) {
     a_.load(kHostOf[guest], m);
     add_sp(8);
     return;
   }
+  touch_t0();
   load_sized(kT0, m, bytes);
   add_sp(bytes);  // POP rSP: the popped value wins over the increment
   write_guest(guest, kT0, bytes);
@@ -81,17 +74,14 @@ void Emitter::do_PopReg(const Insn& i) {
 void Emitter::do_PopRm(const Insn& i) {
   const unsigned bytes = width(i, bits64());
   if (!i.has_mem) {
-    clobber_flags();
-    stack_address(0);
-    const HostMem m = check(Seg::Ss, bytes, true, false);
+    const HostMem m = stack_operand(0, bytes, true, false);
+    touch_t0();
     load_sized(kT0, m, bytes);
     add_sp(bytes);
     write_guest(i.rm, kT0, bytes);
     return;
   }
-  clobber_flags();
-  stack_address(0);
-  const HostMem source = check(Seg::Ss, bytes, true, false);
+  const HostMem source = stack_operand(0, bytes, true, false);
   load_sized(RAX, source, bytes);
   a_.store(gs_at(off_scratch(kScratchValue0)), RAX);
   // An address based on rSP uses the value after the increment (SDM Vol. 2B, POP).
@@ -106,10 +96,8 @@ void Emitter::do_PopRm(const Insn& i) {
 
 void Emitter::do_Leave(const Insn& i) {
   const unsigned bytes = width(i, bits64());
-  clobber_flags();
-  a_.lea(kT0, at(RBP, 0), bits64());
-  if (stack_bytes() == 2) a_.zx16(kT0, kT0);
-  const HostMem m = check(Seg::Ss, bytes, true, false);
+  const HostMem m = stack_operand(0, bytes, true, false, RBP);
+  touch_t0();
   load_sized(kT0, m, bytes);
   if (stack_bytes() == 2)
     write_guest(4, RBP, 2);

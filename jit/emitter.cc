@@ -33,6 +33,7 @@ Emitter::Emitter(HostAsm asm_, Block& block, std::span<const Insn> insns, const 
       rip_(block.key.rip) {}
 
 bool Emitter::emit() {
+  if (bits64() && !(block_.key.kind & (kCareful | kOne | kUnmerged))) plan_ = plan_regions(insns_);
   compute_liveness();
   block_.code = a_.here();
   block_.insn_count = static_cast<u16>(insns_.size());
@@ -40,6 +41,7 @@ bool Emitter::emit() {
   usize execs = 0;
   for (const Insn& i : insns_) execs += i.row->cls == IsaClass::Exec || is_pause(i) || forbidden(i, block_.key.mode);
   block_.execs.reserve(execs);
+  block_.links.reserve(2 + plan_.regions.size());
   if (options_.count_instructions)
     a_.alu_mem_imm(Alu::Add, gs_at(kOffInstructions), static_cast<i32>(insns_.size()), true);
   for (index_ = 0; index_ < insns_.size(); ++index_) {
@@ -94,6 +96,7 @@ void Emitter::emit_exec() {
   const Insn& i = insn();
   clobber_flags();
   ExecRecord& r = block_.execs.emplace_back();
+  touch_t0();
   r.insn = i;
   r.rip = rip_;
   r.remaining = static_cast<u16>(insns_.size() - index_ - 1);
@@ -105,7 +108,8 @@ void Emitter::emit_exec() {
 }
 
 void Emitter::emit_cold() {
-  for (Cold& c : colds_) {
+  for (usize k = 0; k < colds_.size(); ++k) {  // Unmerge adds to the list
+    const Cold c = colds_[k];
     a_.bind_here(c.from);
     switch (c.kind) {
       case Cold::Miss:
@@ -117,6 +121,11 @@ void Emitter::emit_cold() {
         a_.call_to(stubs_.miss);
         block_.colds.push_back({static_cast<u16>(a_.size()), c.insn});
         a_.jmp_to(c.retry);
+        break;
+      case Cold::Unmerge:
+        if (options_.count_instructions)
+          a_.alu_mem_imm(Alu::Sub, gs_at(kOffInstructions), static_cast<i32>(insns_.size() - c.insn), true);
+        link_to(c.value, kUnmerged);
         break;
       case Cold::Link: {
         Link& l = block_.links[c.link];

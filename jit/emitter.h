@@ -14,6 +14,7 @@
 #include "jit/block.h"
 #include "jit/host_asm.h"
 #include "jit/layout.h"
+#include "jit/regions.h"
 #include "jit/stubs.h"
 
 namespace pangea::jit {
@@ -64,6 +65,7 @@ class Emitter {
 
   // emit_flags.cc
   void compute_liveness();
+  bool may_leave(unsigned k) const;   // instruction k can leave the block before it has finished
   void save_flags();                  // after it the flags are (also) in memory; clobbers RAX
   void clobber_flags();               // host RFLAGS are about to be lost
   void load_flags();                  // after it the flags are (also) in the host; clobbers RAX
@@ -77,8 +79,11 @@ class Emitter {
   HostMem check(Seg seg, unsigned size, bool read, bool write);  // kT0 = offset -> host operand; flags already saved
   HostMem operand(const Insn& i, unsigned size, bool read, bool write);
   HostMem check_constant(u64 gva, unsigned size, bool write);
-  void commit_access();           // after a careful write
-  void stack_address(i32 delta);  // kT0 = SP + delta
+  void commit_access();  // after a careful write
+  HostMem stack_operand(i32 delta, unsigned bytes, bool read, bool write, u8 base = kGuestRsp);  // [base + delta]
+  HostMem region_access(const AccessPlan& plan);
+  void fast_check(unsigned size, bool write);
+  void touch_t0() { t0_region_ = AccessPlan::kNone; }  // kT0 is about to hold something else
   void add_sp(i64 delta);
 
   // emit_native.cc
@@ -101,6 +106,7 @@ class Emitter {
   void exit_to(u64 rip);  // direct jump to a known address
   void exit_indirect();   // kT0 = target
   void poll(u64 rip);
+  void link_to(u64 rip, u32 kind);  // patchable jump inside the guest page
   void end_block() { ended_ = true; }
   void load_target(const Insn& i, unsigned bytes);
   void push_return(unsigned bytes);
@@ -109,7 +115,7 @@ class Emitter {
   void load_sized(u8 reg, const HostMem& m, unsigned bytes);
 
   struct Cold {
-    enum Kind : u8 { Miss, MissConstant, Link, ExitAt, Indirect } kind;
+    enum Kind : u8 { Miss, MissConstant, Unmerge, Link, ExitAt, Indirect } kind;
     u8* from = nullptr;  // rel32 that leads here
     u8* retry = nullptr;
     u32 descriptor = 0;
@@ -133,6 +139,9 @@ class Emitter {
   unsigned access_slot_ = 0;
   std::array<u16, kMaxInsns> live_after_{};
   std::vector<Cold> colds_;
+  RegionPlan plan_;
+  u8* slow_ = nullptr;
+  u8 t0_region_ = AccessPlan::kNone;  // region whose pointer kT0 holds
 };
 
 /// Descriptor of an access, as the miss and bounce stubs get it in EAX.

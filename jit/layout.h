@@ -46,7 +46,8 @@ enum Scratch : unsigned {
   kScratchFaultFlags,
   kScratchFaultAddress,
   kScratchBorrow,  // a pinned guest register that was borrowed
-  kScratchExitArgument
+  kScratchExitArgument,
+  kScratchRegions = 16  // host pointers of checked ranges (regions.h), 8 of them
 };
 inline constexpr i32 off_scratch(Scratch s) { return kOffScratch + 8 * static_cast<i32>(s); }
 }  // namespace pangea::jit

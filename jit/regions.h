@@ -1,0 +1,48 @@
+// Several accesses off one base register need one check.
+//
+// Within a block no page can be lost (DESIGN invariant 2), so a range that was checked once stays checked. This pass
+// finds runs of accesses [base + d] whose base changes by constants only (PUSH and POP included) and lie close
+// together; the first of them checks the whole range, the others use the host pointer that it found. If the one check
+// fails, because of a page end, a right that only a later access needs, or an empty TLB, the block is left for its
+// *unmerged* variant at that instruction, which checks each access by itself: so nothing faults early and nothing is
+// checked twice.
+#pragma once
+#include <array>
+#include <span>
+#include <vector>
+
+#include "jit/block.h"
+
+namespace pangea::jit {
+struct Region {
+  u8 base = 0;    // guest register
+  i32 lo = 0;     // first byte, relative to the base's value before the first instruction
+  u32 bytes = 0;  // range that is checked
+  bool write = false;
+  unsigned count = 0;  // accesses
+};
+/// What one access of an instruction has to do with a region.
+struct AccessPlan {
+  static constexpr u8 kNone = 0xff;
+  u8 region = kNone;
+  bool first = false;
+  i32 offset = 0;  // from the range's first byte
+  bool merged() const { return region != kNone && !first; }
+};
+struct RegionPlan {
+  static constexpr unsigned kMaxRegions = 8;  // pointers kept in VcpuState::jit_scratch
+  static constexpr i64 kMaxBytes = 256;       // a longer range would cross page ends too often
+  std::vector<Region> regions;
+  std::array<AccessPlan, kMaxInsns> operand;  // the ModRM memory operand
+  std::array<AccessPlan, kMaxInsns> stack;    // the implicit access of PUSH, POP, CALL, RET, LEAVE
+};
+/// Plans a block of 64-bit code.
+RegionPlan plan_regions(std::span<const x86::Insn> insns);
+
+/// Size and direction of an instruction's ModRM memory operand.
+struct OperandAccess {
+  unsigned size = 0;
+  bool read = false, write = false;
+};
+OperandAccess operand_access(const x86::Insn& i);
+}  // namespace pangea::jit
