@@ -37,7 +37,12 @@ bool control_ok(EmitId id) {
 
 class Builder {
  public:
-  Builder(Prng& p, Sequence& s) : p_(p), s_(s) {}
+  /// Half of the memory operands are off one register that nothing writes, often near the end of a page.
+  Builder(Prng& p, Sequence& s) : p_(p), s_(s) {
+    static constexpr u8 kBases[] = {5, 6, 9, 10, 12, 13, 15};
+    fixed_ = kBases[p.below(std::size(kBases))];
+    mov_imm(fixed_, kData + (p.chance(1, 2) ? 4096 - 140 : 700 + p.below(2000)));
+  }
 
   void instruction(const IsaRow& row) {
     s_.rows.push_back(&row);
@@ -46,7 +51,7 @@ class Builder {
     const bool memory = row.modrm == ModRm::Mem || (row.modrm == ModRm::Any && p_.chance(1, 2));
     u8 base = 0, index = 0;
     const unsigned shape =
-        static_cast<unsigned>(p_.below(4));  // 0: absolute, 1: [base+disp], 2: [base+index*s+disp], 3: RIP
+        static_cast<unsigned>(p_.below(8));  // 0: absolute, 1: [base+disp], 2: with index, 3: RIP, 4-7: [fixed+disp]
     const bool bit_offset = row.cls == IsaClass::Control && row.id == static_cast<u16>(EmitId::Bt);
     if (memory) {
       do base = pick_register();
@@ -57,17 +62,24 @@ class Builder {
       if (shape == 2) mov_imm(index, p_.below(32));
       if (bit_offset) mov_imm(1, p_.below(1000));  // RCX is the offset register then
     } else if (row.modrm == ModRm::Reg || row.modrm == ModRm::Any) {
-      base = static_cast<u8>(p_.below(16));
+      base = any_register();
     }
+    if (memory && shape >= 4) base = fixed_;
     if (stack && !memory && base == 4) base = 3;
     emit(row, memory, shape, base, index, bit_offset && memory);
   }
 
  private:
+  u8 any_register() {
+    u8 r;
+    do r = static_cast<u8>(p_.below(16));
+    while (r == fixed_);
+    return r;
+  }
   u8 pick_register() {  // not RSP, which is the stack of both sides
     u8 r;
     do r = static_cast<u8>(p_.below(16));
-    while (r == 4);
+    while (r == 4 || r == fixed_);
     return r;
   }
   void b(u64 v) { s_.bytes.push_back(static_cast<u8>(v)); }
@@ -109,14 +121,14 @@ class Builder {
     bool w = p_.chance(1, 2);
     if (row.attr & kRexW0) w = false;
     if (row.attr & kRexW1) w = true;
-    u8 reg = row.reg >= 0 ? static_cast<u8>(row.reg) : static_cast<u8>(p_.below(16));
-    if (row.reg < 0 && writes_gpr_reg && reg == 4) reg = 5;
+    u8 reg = row.reg >= 0 ? static_cast<u8>(row.reg) : any_register();
+    if (row.reg < 0 && writes_gpr_reg && reg == 4) reg = 3;
     if (fixed_reg) reg = 1;
-    u8 plus = static_cast<u8>(p_.below(16));
-    if (plus == 4) plus = 6;
+    u8 plus = any_register();
+    if (plus == 4) plus = 3;
     if (row.attr & kRexB0) plus = 0;
     if (row.rm >= 0) rm = static_cast<u8>(row.rm);
-    if (!memory && rm == 4 && writes_rm(row)) rm = 12;
+    if (!memory && rm == 4 && writes_rm(row)) rm = 3;
     if (row.opcode == 0x90 && row.map == Map::One && opcode_reg && (row.attr & kRexB0)) plus = 0;
     if (lock) b(0xf0);
     if (row.pp == Pp::P66 || p66) b(0x66);
@@ -127,7 +139,7 @@ class Builder {
     if (w) rex |= 8;
     if (modrm && row.reg < 0 && (reg & 8)) rex |= 4;
     if (memory && shape == 2 && (index & 8)) rex |= 2;
-    if (modrm && row.rm < 0 && (rm & 8) && (!memory || shape == 1 || shape == 2)) rex |= 1;
+    if (modrm && row.rm < 0 && (rm & 8) && (!memory || shape == 1 || shape == 2 || shape >= 4)) rex |= 1;
     if (opcode_reg && (plus & 8)) rex |= 1;
     const bool wants_rex = rex != 0x40 || p_.chance(1, 2);  // without: AH..BH instead of SPL..DIL
     if (wants_rex)
@@ -165,7 +177,7 @@ class Builder {
       b(r | 5);
       const u64 target = kData + 512 + (p_.below(kDataBytes - 1024));
       d(target - (kCode + s_.bytes.size() + 4 + imm));
-    } else if (shape == 1) {
+    } else if (shape == 1 || shape >= 4) {
       b(0x40 | r | (rm & 7));
       if ((rm & 7) == 4) b(0x24);
       b(p_.below(256));
@@ -178,6 +190,7 @@ class Builder {
 
   Prng& p_;
   Sequence& s_;
+  u8 fixed_ = 5;
 };
 }  // namespace
 
