@@ -125,6 +125,63 @@ TEST(Races, LateMessagesOfAnEndedTransactionDoNothing) {
   EXPECT_EQ(net.stats(1).peer_errors[static_cast<usize>(PeerError::UnknownTransaction)], 2u);
 }
 
+TEST(Races, SecondGrantOrAcknowledgementOfATransactionDoesNothing) {
+  TestNet net(4);
+  net.write(2, 3);
+  net.settle();
+  net.read(1, 3);
+  net.settle();
+  net.write(3, 3);
+  net.deliver(3, 0);
+  net.deliver(0, 2);
+  net.hand_over(2);
+  const Message grant = *net.head(2, 3);
+  net.deliver(2, 3);
+  net.step(3, grant);  // node 1 has not acknowledged: the first grant still stands
+  EXPECT_TRUE(net.last.empty());
+  Message early = grant;
+  early.msg.kind = MsgKind::Ack;
+  early.has_page = false;
+  net.step(3, early);  // from the granter, whom nobody asked for one
+  EXPECT_TRUE(net.last.empty());
+  EXPECT_EQ(net.stats(3).peer_errors[static_cast<usize>(PeerError::UnknownTransaction)], 2u);
+  net.settle();
+  EXPECT_EQ(net.right(3, 3), Right::Write);
+}
+
+TEST(Races, SecondAcknowledgementOfOneNodeIsNoneOfAnother) {
+  TestNet net(4);
+  for (unsigned n = 0; n < 3; n++) net.read(n, 3), net.settle();
+  net.write(3, 3);
+  net.deliver(3, 0);
+  net.deliver(0, 1);
+  net.hand_over(1);
+  const Message ack = *net.head(1, 3);
+  net.deliver(1, 3);
+  net.step(3, ack);
+  EXPECT_TRUE(net.last.empty());
+  EXPECT_EQ(net.stats(3).peer_errors[static_cast<usize>(PeerError::UnknownTransaction)], 1u);
+  net.settle();
+  EXPECT_EQ(net.right(3, 3), Right::Write);
+}
+
+TEST(Races, OrderIsRefusedWhileOurOwnGrantIsNotComplete) {
+  TestNet net(4);
+  net.write(0, 3);
+  for (unsigned n = 1; n < 4; n++) net.read(n, 3), net.settle();
+  net.write(1, 3);  // an upgrade: nodes 0, 2 and 3 must let go
+  net.deliver(1, 0);
+  net.hand_over(0);
+  net.deliver(0, 1);  // the grant; two acknowledgements are missing
+  EXPECT_EQ(net.right(1, 3), Right::Read);
+  Msg lie{.kind = MsgKind::Invalidate, .want = Want::Write, .page = PageNumber{3}, .requester = NodeId{2}};
+  net.step(1, Message{NodeId{0}, lie, false});  // a home that serialises would not send this now
+  EXPECT_TRUE(net.last.empty());
+  EXPECT_EQ(net.stats(1).peer_errors[static_cast<usize>(PeerError::ImpossibleOrder)], 1u);
+  net.settle();
+  EXPECT_EQ(net.right(1, 3), Right::Write);
+}
+
 TEST(Races, FirstTouchIsNotAssumedIdentical) {
   TestNet net(2);
   net.write(0, 20);  // the loader on node 0 writes a page whose home is node 1
