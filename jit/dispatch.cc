@@ -36,7 +36,10 @@ u32 Translator::base_kind(const VcpuState& s) const {
 
 void Translator::start(Runner& r) {
   VcpuState& s = r.c.state();
-  if (r.flush_jumps.exchange(false)) r.c.tlb().flush_jumps();
+  if (r.flush_jumps.exchange(false)) {
+    r.c.tlb().flush_jumps();
+    r.keep_returns = false;
+  }
   r.c.tlb().enter_mode(s.mode);
 }
 
@@ -47,11 +50,14 @@ Exit Translator::enter(Runner& r, Block& b) {
   const u64 gs = reinterpret_cast<u64>(r.c.tlb().current());
   set_gs_base(gs);
   r.open_count = 0;
+  if (!r.keep_returns) s.jit_scratch[kScratchReturns] = r.returns.empty();
   set_current_runner(&r);
   stubs_.enter(&s, gs, reinterpret_cast<u64>(cache_.executable(b.code)));
   set_current_runner(nullptr);
   s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
-  return {static_cast<ExitKind>(s.jit_scratch[kScratchExit] & 0xff), s.jit_scratch[kScratchExitArgument]};
+  const Exit e{static_cast<ExitKind>(s.jit_scratch[kScratchExit] & 0xff), s.jit_scratch[kScratchExitArgument]};
+  r.keep_returns = e.kind == ExitKind::Link || e.kind == ExitKind::Indirect;
+  return e;
 }
 
 /// One instruction through bounce accesses, whatever its kind of memory.
@@ -67,6 +73,7 @@ Outcome Translator::run_careful(Runner& r) {
 Outcome Translator::run(Vcpu& c) {
   const InCode inside(c, running_, flush_wanted_);
   Runner& r = runner(c);
+  r.keep_returns = false;
   VcpuState& s = c.state();
   Link* pending = nullptr;
   for (;;) {
@@ -77,7 +84,10 @@ Outcome Translator::run(Vcpu& c) {
     Block* b = nullptr;
     const u64 epoch = epoch_.load(std::memory_order_relaxed);
     if (const Outcome o = find(r, kind, b); o != Outcome::Next) return o;
-    if (epoch != epoch_.load(std::memory_order_relaxed)) pending = nullptr;  // evicted with everything else
+    if (epoch != epoch_.load(std::memory_order_relaxed)) {  // evicted with everything else
+      pending = nullptr;
+      r.keep_returns = false;
+    }
     if (!b) continue;
     if (!(kind & kOne)) {
       const std::lock_guard lock(mutex_);
@@ -116,6 +126,7 @@ Outcome Translator::run(Vcpu& c) {
 Outcome Translator::run_one(Vcpu& c) {
   const InCode inside(c, running_, flush_wanted_);
   Runner& r = runner(c);
+  r.keep_returns = false;
   Block* b = nullptr;
   const u32 kind = base_kind(c.state()) | kOne;
   while (!b) {

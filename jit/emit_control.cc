@@ -4,6 +4,8 @@
 // other. A jump to another page goes through the jump cache, whose entries are translations like those of the TLB: they
 // go when the mapping or the page goes. So no link has ever to be found because of a CR3 write or an INVLPG.
 //
+// Calls and returns use the host's own, for its predictor's sake (returns.h).
+//
 // Exit requests are polled where a cycle must pass: on backward direct jumps and on all indirect ones.
 #include "jit/emitter.h"
 
@@ -31,8 +33,13 @@ void Emitter::exit_to(u64 rip) {
     return;
   }
   if (rip <= rip_) poll(rip);
+  transfer(rip, false);
+}
+
+/// Jumps to (or calls, for the return stack) the block at `rip`.
+void Emitter::transfer(u64 rip, bool call) {
   const u64 here = block_.key.cs_base + block_.key.rip, there = block_.key.cs_base + rip;
-  if ((here ^ there) >> kPageShift == 0) return link_to(rip, kPlain);
+  if ((here ^ there) >> kPageShift == 0) return link_to(rip, kPlain, call);
   const i32 slot = off_jumps(bank()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
   const HostMem key = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, rip)));
   if (HostAsm::fits32(rip)) {
@@ -41,35 +48,61 @@ void Emitter::exit_to(u64 rip) {
     a_.mov_imm(RAX, rip);
     a_.op_rm(0x39, RAX, key, true);
   }
-  Cold c{Cold::Indirect};
+  Cold c{call ? Cold::IndirectCall : Cold::Indirect};
   c.from = a_.jcc(Cond::NE);
   c.value = rip;
+  const HostMem host = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, host)));
+  if (call)
+    a_.call_mem(host);
+  else
+    a_.jmp_mem(host);
+  c.retry = a_.here();
   colds_.push_back(c);
-  a_.jmp_mem(gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, host))));
 }
 
-void Emitter::link_to(u64 rip, u32 kind) {
+/// Where the host's RET arrives: kT0 is the guest's target. Goes on at `rip` if it is that, else looks it up.
+void Emitter::landing(u64 rip) {
+  if (HostAsm::fits32(rip)) {
+    a_.alu_imm(Alu::Cmp, kT0, static_cast<i32>(rip), true);
+  } else {
+    a_.mov_imm(RAX, rip);
+    a_.op_rr(0x39, RAX, kT0, true);
+  }
+  HostAsm::bind(a_.jcc(Cond::NE), stubs_.indirect[static_cast<unsigned>(bank())]);
+  transfer(rip, false);
+}
+
+void Emitter::link_to(u64 rip, u32 kind, bool call) {
   PANGEA_ASSERT(block_.links.size() < block_.links.capacity());
   Link& l = block_.links.emplace_back();
   l.rip = rip;
   l.kind = kind;
   l.from = &block_;
   a_.align_for_patch();
-  l.rel32 = a_.jmp();
+  l.rel32 = call ? a_.call() : a_.jmp();
   Cold c{Cold::Link};
   c.from = l.rel32;
   c.link = static_cast<unsigned>(block_.links.size() - 1);
   colds_.push_back(c);
 }
 
-void Emitter::exit_indirect() {
+void Emitter::poll_indirect() {
+  a_.alu_mem_imm(Alu::Cmp, gs_at(kOffExitRequest), 0, false);
+  HostAsm::bind(a_.jcc(Cond::NE), stubs_.exit_request);
+}
+
+/// Jumps to, or calls, the block at the RIP in kT0.
+void Emitter::exit_indirect(bool call) {
   PANGEA_ASSERT(flags_ != Flags::Host);
   if (block_.key.kind & kOne) {
     a_.jmp_to(stubs_.exit_request);
     return;
   }
-  a_.alu_mem_imm(Alu::Cmp, gs_at(kOffExitRequest), 0, false);
-  HostAsm::bind(a_.jcc(Cond::NE), stubs_.exit_request);
+  poll_indirect();
+  if (call) {
+    a_.call_to(stubs_.indirect[static_cast<unsigned>(bank())]);
+    return landing(next_rip());
+  }
   const i32 jumps = off_jumps(bank());
   a_.mov32(RAX, kT0);
   a_.alu_imm(Alu::And, RAX, static_cast<i32>(kJumpEntries - 1), false);
@@ -125,7 +158,7 @@ void Emitter::load_target(const Insn& i, unsigned bytes) {
 
 void Emitter::do_JmpRm(const Insn& i) {
   load_target(i, bits64() ? 8 : i.opsize);
-  exit_indirect();
+  exit_indirect(false);
   end_block();
 }
 
@@ -134,8 +167,11 @@ void Emitter::do_CallRel(const Insn& i) {
   const u64 target = truncate_ip(next_rip() + i.imm) & (bytes == 2 ? 0xffff : ~u64{0});
   push_return(bytes);
   clobber_flags();
-  exit_to(target);
   end_block();
+  if (block_.key.kind & kOne) return exit_to(target);
+  if (target <= rip_) poll(target);
+  transfer(target, true);
+  landing(next_rip());
 }
 
 void Emitter::push_return(unsigned bytes) {
@@ -160,7 +196,7 @@ void Emitter::do_CallRm(const Insn& i) {
   a_.store(gs_at(off_scratch(kScratchValue0)), kT0);
   push_return(bytes);
   a_.load(kT0, gs_at(off_scratch(kScratchValue0)));
-  exit_indirect();
+  exit_indirect(true);
   end_block();
 }
 
@@ -170,8 +206,10 @@ void Emitter::do_Ret(const Insn& i) {
   clobber_flags();
   load_sized(kT0, m, bytes);
   add_sp(static_cast<i64>(bytes + (i.imm_bytes ? i.imm & 0xffff : 0)));
-  exit_indirect();
   end_block();
+  if (block_.key.kind & kOne) return exit_indirect(false);
+  poll_indirect();
+  a_.ret();
 }
 
 void Emitter::do_RetImm(const Insn& i) { do_Ret(i); }

@@ -138,6 +138,11 @@ void Emitter::emit_cold() {
         a_.mov_imm(kT0, c.value);
         a_.jmp_to(stubs_.exit_request);
         break;
+      case Cold::IndirectCall:
+        a_.mov_imm(kT0, c.value);
+        a_.call_to(stubs_.exit_indirect);
+        a_.jmp_to(c.retry);
+        break;
       case Cold::Indirect:
         a_.mov_imm(kT0, c.value);
         a_.jmp_to(stubs_.exit_indirect);

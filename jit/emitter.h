@@ -103,10 +103,13 @@ class Emitter {
   PANGEA_EMIT_IDS(X)
 #undef X
   void dispatch_control(const Insn& i);
-  void exit_to(u64 rip);  // direct jump to a known address
-  void exit_indirect();   // kT0 = target
+  void exit_to(u64 rip);          // direct jump to a known address
+  void exit_indirect(bool call);  // kT0 = target
+  void transfer(u64 rip, bool call);
+  void landing(u64 rip);
+  void poll_indirect();
   void poll(u64 rip);
-  void link_to(u64 rip, u32 kind);  // patchable jump inside the guest page
+  void link_to(u64 rip, u32 kind, bool call = false);  // patchable jump or call inside the guest page
   void end_block() { ended_ = true; }
   void load_target(const Insn& i, unsigned bytes);
   void push_return(unsigned bytes);
@@ -115,7 +118,7 @@ class Emitter {
   void load_sized(u8 reg, const HostMem& m, unsigned bytes);
 
   struct Cold {
-    enum Kind : u8 { Miss, MissConstant, Unmerge, Link, ExitAt, Indirect } kind;
+    enum Kind : u8 { Miss, MissConstant, Unmerge, Link, ExitAt, Indirect, IndirectCall } kind;
     u8* from = nullptr;  // rel32 that leads here
     u8* retry = nullptr;
     u32 descriptor = 0;

@@ -150,6 +150,12 @@ class HostAsm {
     d(0);
     return p_ - 4;
   }
+  u8* call() {
+    b(0xe8);
+    d(0);
+    return p_ - 4;
+  }
+  void ret() { b(0xc3); }
   void jmp_to(const u8* target) { bind(jmp(), target); }
   void call_to(const u8* target) {
     b(0xe8);
@@ -157,6 +163,7 @@ class HostAsm {
     bind(p_ - 4, target);
   }
   void jmp_mem(const HostMem& m) { op_rm(0xff, 4, m, false); }
+  void call_mem(const HostMem& m) { op_rm(0xff, 2, m, false); }
   static void bind(u8* rel32, const u8* target) {
     const i64 v = target - (rel32 + 4);
     PANGEA_ASSERT(v == static_cast<i32>(v));

@@ -47,6 +47,7 @@ enum Scratch : unsigned {
   kScratchFaultAddress,
   kScratchBorrow,  // a pinned guest register that was borrowed
   kScratchExitArgument,
+  kScratchReturns,      // stack pointer into the return stack (returns.h)
   kScratchRegions = 16  // host pointers of checked ranges (regions.h), 8 of them
 };
 inline constexpr i32 off_scratch(Scratch s) { return kOffScratch + 8 * static_cast<i32>(s); }

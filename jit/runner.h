@@ -4,18 +4,21 @@
 
 #include "emu/x86/memory.h"
 #include "emu/x86/vcpu.h"
+#include "jit/returns.h"
 #include "jit/stubs.h"
 
 namespace pangea::jit {
 class Translator;
 
 struct Runner {
-  Runner(x86::Vcpu& vcpu, Translator& t) : c(vcpu), translator(t) {}
+  Runner(x86::Vcpu& vcpu, Translator& t, u64 sentinel) : c(vcpu), translator(t), returns(sentinel) {}
   x86::Vcpu& c;
   Translator& translator;
+  ReturnStack returns;
   x86::BounceAccess open[4];  // accesses of the careful instruction under way
   unsigned open_count = 0;
   std::atomic<bool> flush_jumps{false};  // set by other threads when a block died
+  bool keep_returns = false;             // the last way out changed neither mode nor mappings: the return stack is good
   bool check_interrupts = false;         // IF rose: the dispatcher looks for a pending interrupt before it goes on
 };
 

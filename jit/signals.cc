@@ -32,6 +32,12 @@ struct AltStack {
     st.ss_sp = memory;
     st.ss_size = kBytes;
     sigaltstack(&st, nullptr);
+    // Other signals are for other threads: their handlers would run on the return stack.
+    sigset_t all;
+    sigfillset(&all);
+    for (int keep : kSignals) sigdelset(&all, keep);
+    for (int keep : {SIGILL, SIGABRT, SIGTRAP}) sigdelset(&all, keep);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
   }
   ~AltStack() {
     stack_t off{};
@@ -49,6 +55,10 @@ void handler(int signal, siginfo_t* info, void* context) {
   const u64 pc = static_cast<u64>(g[REG_RIP]);
   Runner* r = current_runner;
   if (r && r->translator.cache().contains_executable(pc)) {
+    if (r->returns.in_guard(reinterpret_cast<u64>(info->si_addr)) && g[REG_TRAPNO] == 14) {
+      g[REG_RSP] = static_cast<greg_t>(r->returns.empty());  // the return stack is full: start over and repeat the call
+      return;
+    }
     VcpuState& s = r->c.state();
     s.jit_scratch[kScratchFaultPc] = pc;
     s.jit_scratch[kScratchFaultSignal] = static_cast<u64>(signal) | (static_cast<u64>(g[REG_TRAPNO]) << 32);

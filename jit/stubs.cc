@@ -41,11 +41,34 @@ struct Maker {
 
   void set_exit(ExitKind k) { a.mov(gs(off_scratch(kScratchExit)), static_cast<i32>(k)); }
 
+  /// Calls function(runner, ...) on the thread's own stack; RSP is the return stack again afterwards.
+  void call_cpp(u64 function) {
+    a.mov(gs(off_scratch(kScratchReturns)), x::rsp);
+    a.mov(x::rsp, gs(off_scratch(kScratchHostRsp)));
+    a.mov(x::rdi, gs(off_scratch(kScratchRunner)));
+    a.mov(x::rax, function);
+    a.call(x::rax);
+    a.mov(x::rsp, gs(off_scratch(kScratchReturns)));
+  }
+  void indirect(x86::Bank bank, const asmjit::Label& miss) {
+    const i32 jumps = off_jumps(bank);
+    a.mov(x::eax, x::edi);
+    a.and_(x::eax, static_cast<i32>(x86::kJumpEntries - 1));
+    a.shl(x::eax, 4);
+    x::Mem key = x::ptr(x::rax, jumps + static_cast<i32>(offsetof(JumpCacheEntry, rip)), 8);
+    key.setSegment(x::gs);
+    a.cmp(x::rdi, key);
+    a.jne(miss);
+    x::Mem target = x::ptr(x::rax, jumps + static_cast<i32>(offsetof(JumpCacheEntry, host)), 8);
+    target.setSegment(x::gs);
+    a.jmp(target);
+  }
   void enter() {
     for (u8 r : {RBX, RBP, R12, R13, R14, R15}) a.push(host(r));
-    a.sub(x::rsp, 8);  // blocks run with a 16-byte aligned stack
+    a.sub(x::rsp, 8);  // C++ is called with a 16-byte aligned stack
     a.mov(x::rax, x::rdx);
     a.mov(gs(off_scratch(kScratchHostRsp)), x::rsp);
+    a.mov(x::rsp, gs(off_scratch(kScratchReturns)));
     load_vectors(a);
     a.ldmxcsr(gs(kOffMxcsr, 4));
     load_guests(a, Which::All);
@@ -56,6 +79,7 @@ struct Maker {
     store_guests(a, Which::All);
     store_vectors(a);
     a.bind(leave_saved);
+    a.mov(gs(off_scratch(kScratchReturns)), x::rsp);
     a.stmxcsr(gs(kOffMxcsr, 4));
     a.mov(x::rsp, gs(off_scratch(kScratchHostRsp)));
     a.mov(x::dword_ptr(x::rsp), 0x1f80);
@@ -84,11 +108,7 @@ struct Maker {
     a.mov(x::rsi, x::rdi);
     a.mov(x::edx, x::eax);
     a.mov(x::rcx, x::ptr(x::rsp));
-    a.mov(x::rdi, gs(off_scratch(kScratchRunner)));
-    a.sub(x::rsp, 8);
-    a.mov(x::rax, function);
-    a.call(x::rax);
-    a.add(x::rsp, 8);
+    call_cpp(function);
     a.test(x::rax, x::rax);
     a.jnz(out);
     load_vectors(a);
@@ -105,11 +125,7 @@ struct Maker {
     store_vectors(a);
     a.stmxcsr(gs(kOffMxcsr, 4));
     a.mov(x::rsi, x::rdi);
-    a.mov(x::rdi, gs(off_scratch(kScratchRunner)));
-    a.sub(x::rsp, 8);
-    a.mov(x::rax, function);
-    a.call(x::rax);
-    a.add(x::rsp, 8);
+    call_cpp(function);
     a.ldmxcsr(gs(kOffMxcsr, 4));
     a.test(x::rax, x::rax);
     a.jnz(out);
@@ -122,10 +138,7 @@ struct Maker {
   void native_fault() {
     store_guests(a, Which::All);
     store_vectors(a);
-    a.and_(x::rsp, -16);
-    a.mov(x::rdi, gs(off_scratch(kScratchRunner)));
-    a.mov(x::rax, reinterpret_cast<u64>(&pangea_jit_native_fault));
-    a.call(x::rax);
+    call_cpp(reinterpret_cast<u64>(&pangea_jit_native_fault));
     leave_with_outcome();
   }
 };
@@ -146,7 +159,17 @@ Result<Stubs> make_stubs(CodeCache& cache) {
   const u8* enter = place([&] { m.enter(); });
   place([&] { m.leave(); });
   s.exit_link = place([&] { m.exit_stub(ExitKind::Link); });
-  s.exit_indirect = place([&] { m.exit_stub(ExitKind::Indirect); });
+  const asmjit::Label miss = a.newLabel();
+  s.exit_indirect = place([&] {
+    a.bind(miss);
+    m.exit_stub(ExitKind::Indirect);
+  });
+  for (unsigned bank = 0; bank < x86::kTlbBanks; ++bank)
+    s.indirect[bank] = place([&] { m.indirect(static_cast<x86::Bank>(bank), miss); });
+  s.unmatched_return = place([&] {
+    a.sub(x::rsp, 8);  // the sentinel stays
+    a.jmp(miss);
+  });
   s.exit_request = place([&] { m.exit_stub(ExitKind::Request); });
   s.miss = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_miss)); });
   s.bounce = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_bounce)); });

@@ -31,7 +31,10 @@ struct Stubs {
   const u8* bounce = nullptr;         // RDI = offset, EAX = descriptor; returns RDI = pointer, or leaves the block
   const u8* commit = nullptr;         // commits the open bounce accesses
   const u8* exec = nullptr;           // RDI = ExecRecord*; returns if the block goes on
-  const u8* native_fault = nullptr;   // where the signal handler continues
+  const u8* indirect[x86::kTlbBanks] =
+      {};                                // RDI = target RIP, flags saved: jump cache, else exit_indirect; one per bank
+  const u8* unmatched_return = nullptr;  // sentinel of the return stack
+  const u8* native_fault = nullptr;      // where the signal handler continues
 };
 
 /// Makes the stubs at the start of the cache.

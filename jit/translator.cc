@@ -53,7 +53,8 @@ Runner& Translator::runner(Vcpu& c) {
   for (const auto& known : runners_)
     if (&known->c == &c) r = known.get();
   if (!r) {
-    runners_.push_back(std::make_unique<Runner>(c, *this));
+    runners_.push_back(
+        std::make_unique<Runner>(c, *this, reinterpret_cast<u64>(cache_.executable(stubs_.unmatched_return))));
     r = runners_.back().get();
   }
   c.state().jit_scratch[kScratchRunner] = reinterpret_cast<u64>(r);
