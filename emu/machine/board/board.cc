@@ -1,0 +1,162 @@
+#include "emu/machine/board/board.h"
+
+#include <algorithm>
+
+#include "emu/base/log.h"
+#include "emu/machine/board/acpi.h"
+
+namespace pangea::machine {
+using namespace devices;
+
+namespace {
+struct ComPort {
+  u16 port;
+  unsigned irq;
+};
+constexpr ComPort kComPorts[] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
+constexpr unsigned kKeyboardIrq = 1, kPitIrq = 0, kRtcIrq = 8;
+constexpr unsigned kPiixSlot = 1, kPmFunction = 3;
+
+/// Output of the debug console while nobody wants it.
+constexpr const char* kNobody = "null";
+}  // namespace
+
+Board::Board(const MachinePlan& plan, const RunOptions& options, InterruptFabric& fabric, TimerQueue& timers,
+             WallClock& wall, RunControl& control)
+    : pic_(intr_),
+      io_apic_(fabric, 0),
+      irqs_(pic_, io_apic_),
+      ext_int_(io_.board_mutex(), pic_),
+      eoi_(io_.board_mutex(), io_apic_),
+      pit_(timers, irqs_.connect(kPitIrq)),
+      rtc_(timers, wall, irqs_.connect(kRtcIrq)),
+      hpet_(timers, irqs_, fabric,
+            [this](bool legacy) {
+              pit_.set_irq_enabled(!legacy);
+              rtc_.set_irq_enabled(!legacy);
+            }),
+      pm_({}, timers, irqs_.connect(kSciIrq), control),
+      keyboard_(irqs_.connect(kKeyboardIrq), control),
+      reset_control_(control),
+      debug_exit_(control),
+      pirqs_(irqs_),
+      pci_(pirqs_),
+      host_bridge_(io_, fabric),
+      isa_bridge_(io_, fabric, pirqs_),
+      power_management_(io_, fabric, pm_) {
+  fabric.set_eoi_listener(eoi_);
+  pci_.plug(0, 0, host_bridge_);
+  pci_.plug(kPiixSlot, 0, isa_bridge_);
+  pci_.plug(kPiixSlot, kPmFunction, power_management_);
+  const u64 high = plan.ram_bytes > kLowRamLimit ? plan.ram_bytes - kLowRamLimit : 0;
+  rtc_.set_machine(plan.low_ram_end(), high, plan.vcpus());
+}
+
+Result<std::unique_ptr<Board>> Board::create(const MachinePlan& plan, const RunOptions& options,
+                                             InterruptFabric& fabric, TimerQueue& timers, WallClock& wall,
+                                             RunControl& control, BootWatch& watch) {
+  std::unique_ptr<Board> b(new Board(plan, options, fabric, timers, wall, control));
+  if (Status s = b->open_consoles(options, control, watch); !s) return s.error();
+  if (Status s = b->map_legacy(); !s) return s.error();
+  if (Status s = b->map_others(plan, options); !s) return s.error();
+  return b;
+}
+
+Status Board::open_consoles(const RunOptions& options, RunControl& control, BootWatch& watch) {
+  std::vector<std::string> specs = options.serial;
+  if (specs.empty()) specs.push_back("mon:stdio");
+  for (usize i = 0; i < specs.size(); ++i) {
+    // `mon:stdio` has the escape key; a plain `stdio` leaves all keys to the guest but Ctrl-c, which ends the machine.
+    const bool escapes = specs[i] == "mon:stdio";
+    auto backend = open_char_backend(specs[i], {.control = escapes ? &control : nullptr, .signals = !escapes});
+    if (!backend) return backend.error();
+    SerialLine line;
+    line.backend = std::make_unique<WatchedBackend>(*std::move(backend), watch, WatchedBackend::kConsoleMark);
+    line.uart = std::make_unique<Uart>(fmt::format("COM{}", i + 1), irqs_.connect(kComPorts[i].irq));
+    line.uart->connect(line.backend.get());
+    line.sink = std::make_unique<LockedCharSink>(io_.board_mutex(), *line.uart);
+    serial_.push_back(std::move(line));
+  }
+  auto backend = open_char_backend(options.debugcon.empty() ? kNobody : options.debugcon, {});
+  if (!backend) return backend.error();
+  debug_backend_ = std::make_unique<WatchedBackend>(*std::move(backend), watch, WatchedBackend::kDebugMark);
+  debug_console_ = std::make_unique<DebugConsole>(debug_backend_.get());
+  return ok();
+}
+
+Status Board::map_legacy() {
+  struct Row {
+    u16 first;
+    u32 count;
+    Device& device;
+    u64 offset;
+  };
+  // The reset register lies inside the PCI host's address register and is mapped over it.
+  const Row rows[] = {
+      {0x20, 2, pic_, Pic::kMaster},
+      {0xa0, 2, pic_, Pic::kSlave},
+      {0x4d0, 2, pic_, Pic::kElcr},
+      {0x40, 4, pit_, Pit::kCounters},
+      {0x61, 1, pit_, Pit::kPort61},
+      {0x60, 1, keyboard_, 0},
+      {0x64, 1, keyboard_, 4},
+      {0x70, 2, rtc_, 0},
+      {PostPort::kPort, 1, post_, 0},
+      {0x92, 1, reset_control_, ResetControl::kPort92},
+      {kSmiCommandPort, 2, pm_, AcpiPm::kSmiCommand},
+      {kGpe0Port, 4, pm_, AcpiPm::kGpe0},
+      {PciHost::kAddressPort, PciHost::kPorts, pci_, 0},
+      {kResetPort, 1, reset_control_, ResetControl::kCf9},
+      {DebugConsole::kBochsPort, 1, *debug_console_, 0},
+  };
+  for (const Row& r : rows)
+    if (Status s = io_.map_pio(r.first, r.count, r.device, r.offset); !s) return s;
+  for (usize i = 0; i < serial_.size(); ++i)
+    if (Status s = io_.map_pio(kComPorts[i].port, 8, *serial_[i].uart); !s) return s;
+  return ok();
+}
+
+Status Board::map_others(const MachinePlan& plan, const RunOptions& options) {
+  if (Status s = io_.map_mmio(Gpa{kIoApicBase}, IoApic::kWindow, io_apic_); !s) return s;
+  if (plan.hpet)
+    if (Status s = io_.map_mmio(Gpa{kHpetBase}, Hpet::kWindow, hpet_); !s) return s;
+  if (!options.debug_exit) return ok();
+  return io_.map_pio(options.debug_exit->port, options.debug_exit->bytes, debug_exit_);
+}
+
+void Board::connect(LocalApic& boot_apic) {
+  lint0_ = std::make_unique<LintLine>(boot_apic, LintLine::Pin::Lint0);
+  intr_.to = lint0_.get();
+  intr_.to->set_level(intr_.high);
+}
+
+Status Board::start_consoles() {
+  consoles_started_ = true;
+  for (SerialLine& line : serial_)
+    if (Status s = line.backend->start(*line.sink); !s) return s;
+  for (const SerialLine& line : serial_)  // a person must be told which one it is
+    if (line.backend->describe().starts_with("pty"))
+      fmt::print(stderr, "pangea: {}: {}\n", line.uart->name(), line.backend->describe());
+  return ok();
+}
+
+void Board::stop_consoles(unsigned drain_ms) {
+  for (SerialLine& line : serial_) line.backend->stop(drain_ms);
+  if (debug_backend_) debug_backend_->stop(drain_ms);
+}
+
+void Board::reset() {
+  const std::lock_guard lock(io_.board_mutex());
+  Device* const devices[] = {&pic_,      &io_apic_,       &pit_,  &rtc_,        &hpet_, &pm_,
+                             &keyboard_, &reset_control_, &post_, &debug_exit_, &pci_,  debug_console_.get()};
+  for (Device* d : devices) d->reset();
+  pirqs_.reset();
+  for (SerialLine& line : serial_) line.uart->reset();
+}
+
+std::vector<std::string> Board::describe_consoles() const {
+  std::vector<std::string> lines;
+  for (const SerialLine& s : serial_) lines.push_back(fmt::format("{}: {}", s.uart->name(), s.backend->describe()));
+  return lines;
+}
+}  // namespace pangea::machine

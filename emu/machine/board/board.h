@@ -1,0 +1,95 @@
+// The board: every device outside the processors, on node 0. Addresses and interrupt wires are those of QEMU's pc and
+// of the tables in acpi.cc and dsdt.asl. Declaration order is wiring order; one reset() puts all of it back to
+// power-on.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "devices/irq/isa_irqs.h"
+#include "devices/misc/debug_ports.h"
+#include "devices/misc/i8042.h"
+#include "devices/misc/reset_control.h"
+#include "devices/pci/i440fx.h"
+#include "devices/serial/uart.h"
+#include "devices/timer/acpi_pm.h"
+#include "devices/timer/hpet.h"
+#include "devices/timer/pit.h"
+#include "devices/timer/rtc.h"
+#include "emu/machine/board/boot_watch.h"
+#include "emu/machine/cli/options.h"
+#include "emu/machine/plan.h"
+#include "emu/machine/run_control.h"
+
+namespace pangea::machine {
+
+class Board {
+ public:
+  /// All outlive it. Opens the back ends of the serial lines. Error: a back end cannot be opened.
+  static Result<std::unique_ptr<Board>> create(const MachinePlan& plan, const RunOptions& options,
+                                               devices::InterruptFabric& fabric, devices::TimerQueue& timers,
+                                               WallClock& wall, RunControl& control, BootWatch& watch);
+  ~Board() { stop_consoles(0); }
+
+  devices::AddressSpace& io() { return io_; }
+  /// For the boot vCPU's local APIC: its interrupt acknowledge cycle.
+  devices::ExtIntSource& ext_int() { return ext_int_; }
+  /// Solders the 8259's INTR to the boot vCPU's LINT0. Before the vCPUs start.
+  void connect(devices::LocalApic& boot_apic);
+  /// Input from the consoles begins. Error: a back end cannot be started.
+  Status start_consoles();
+  /// Lets output drain for at most `drain_ms`, then gives the terminal back. Idempotent.
+  void stop_consoles(unsigned drain_ms);
+  /// Power-on state of every device. Board mutex not held.
+  void reset();
+  /// For people: "COM1: stdio".
+  std::vector<std::string> describe_consoles() const;
+
+ private:
+  /// A wire whose other end is connected later.
+  struct LateLine final : devices::IrqLine {
+    devices::IrqLine* to = nullptr;
+    bool high = false;
+    void set_level(bool h) override {
+      high = h;
+      if (to) to->set_level(h);
+    }
+  };
+  struct SerialLine {
+    std::unique_ptr<devices::CharBackend> backend;
+    std::unique_ptr<devices::Uart> uart;
+    std::unique_ptr<devices::LockedCharSink> sink;
+  };
+
+  Board(const MachinePlan& plan, const RunOptions& options, devices::InterruptFabric& fabric,
+        devices::TimerQueue& timers, WallClock& wall, RunControl& control);
+  Status open_consoles(const RunOptions& options, RunControl& control, BootWatch& watch);
+  Status map_legacy();
+  Status map_others(const MachinePlan& plan, const RunOptions& options);
+
+  devices::AddressSpace io_;
+  LateLine intr_;
+  devices::Pic pic_;
+  devices::IoApic io_apic_;
+  devices::IsaIrqs irqs_;
+  devices::LockedExtInt ext_int_;
+  devices::LockedEoi eoi_;
+  devices::Pit pit_;
+  devices::Rtc rtc_;
+  devices::Hpet hpet_;
+  devices::AcpiPm pm_;
+  devices::I8042 keyboard_;
+  devices::ResetControl reset_control_;
+  devices::PostPort post_;
+  devices::DebugExit debug_exit_;
+  devices::PirqRouter pirqs_;
+  devices::PciHost pci_;
+  devices::I440fxHostBridge host_bridge_;
+  devices::Piix3IsaBridge isa_bridge_;
+  devices::Piix4PowerManagement power_management_;
+  std::vector<SerialLine> serial_;
+  std::unique_ptr<devices::CharBackend> debug_backend_;
+  std::unique_ptr<devices::DebugConsole> debug_console_;
+  std::unique_ptr<devices::LintLine> lint0_;
+  bool consoles_started_ = false;
+};
+}  // namespace pangea::machine

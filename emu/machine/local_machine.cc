@@ -1,0 +1,134 @@
+#include "emu/machine/local_machine.h"
+
+#include "emu/base/log.h"
+#include "emu/machine/board/acpi.h"
+#include "emu/machine/boot/boot_state.h"
+#include "jit/engine.h"
+
+namespace pangea::machine {
+LocalMachine::LocalMachine(const LocalMachineConfig& config)
+    : config_(config),
+      apic_timers_(config.time),
+      board_timers_(config.time),
+      fabric_(config.self, config.plan.node_of_vcpu, NodeId{0}, config.remote_interrupts) {}
+
+Result<std::unique_ptr<LocalMachine>> LocalMachine::create(const LocalMachineConfig& config) {
+  std::unique_ptr<LocalMachine> m(new LocalMachine(config));
+  if (Status s = m->build(); !s) return s.error();
+  return m;
+}
+
+Status LocalMachine::build() {
+  auto engine = jit::make_engine(memory(), config_.engine);
+  if (!engine) return engine.error();
+  engine_ = *std::move(engine);
+  loader_agent_ = std::make_unique<AgentMemory>(memory());
+  debug_agent_ = std::make_unique<AgentMemory>(memory());
+  if (self().v == 0) {
+    auto board =
+        Board::create(plan(), config_.options, fabric_, board_timers_, config_.ports.wall, control(), config_.watch);
+    if (!board) return board.error();
+    board_ = *std::move(board);
+    board_io_ = std::make_unique<BoardIo>(board_->io());
+  } else {
+    PANGEA_ASSERT(config_.remote_board);
+  }
+  for (const VcpuId id : plan().vcpus_of(self()))
+    if (Status s = build_vcpu(id); !s) return s;
+  if (board_) board_->connect(*vcpus_[0]->apic);
+  timers_ = std::make_unique<TimerThread>(config_.time, apic_timers_, board_ ? &board_timers_ : nullptr,
+                                          board_ ? &board_->io().board_mutex() : nullptr);
+  return ok();
+}
+
+Status LocalMachine::build_vcpu(VcpuId id) {
+  auto slot = std::make_unique<Slot>();
+  const x86::CpuidConfig& cpu = plan().cpuid;
+  const devices::LocalApicConfig apic_config{.id = id,
+                                             .boot_processor = id.v == 0,
+                                             .timer_hz = cpu.apic_timer_hz,
+                                             .physical_address_bits = cpu.physical_bits,
+                                             .x2apic = cpu.has(x86::Feature::x2apic)};
+  const devices::LocalApicPorts apic_ports{.timers = apic_timers_,
+                                           .tsc = config_.time,
+                                           .fabric = fabric_,
+                                           .signals = slot->relay,
+                                           .ext_int = board_ && id.v == 0 ? &board_->ext_int() : nullptr};
+  slot->apic = std::make_unique<devices::LocalApic>(apic_config, apic_ports);
+  slot->io = std::make_unique<VcpuIo>(*slot->apic, board_io_ ? *board_io_ : *config_.remote_board);
+  auto vcpu = x86::Vcpu::create(id, memory(), plan().cpuid,
+                                {slot->apic.get(), slot->io.get(), &config_.time, &config_.ports.entropy});
+  if (!vcpu) return vcpu.error();
+  slot->vcpu = *std::move(vcpu);
+  slot->relay.to = slot->vcpu.get();
+  memory().safepoints.add(slot->vcpu.get());
+  slot->thread = std::make_unique<VcpuThread>(*slot->vcpu, *slot->apic, *engine_, *this, config_.ports.clock);
+  vcpus_.push_back(std::move(slot));
+  return ok();
+}
+
+VcpuThread* LocalMachine::find(VcpuId id) {
+  for (const auto& s : vcpus_)
+    if (s->thread->id() == id) return s->thread.get();
+  return nullptr;
+}
+
+Status LocalMachine::start() {
+  started_ = true;
+  for (const auto& s : vcpus_) s->thread->start();
+  timers_->start();
+  return board_ ? board_->start_consoles() : ok();
+}
+
+Status LocalMachine::boot() {
+  PANGEA_ASSERT(board_);
+  AgentWriter memory(*loader_agent_);
+  const AcpiTables acpi = make_acpi_tables(plan());
+  if (Status s = write_acpi_tables(acpi, memory); !s) return s;
+  const BootRequest request{.kernel = config_.options.kernel,
+                            .initrd = config_.options.initrd,
+                            .command_line = config_.options.append,
+                            .plan = &config_.plan,
+                            .rsdp = acpi.rsdp};
+  const auto image = load_guest(request, memory);
+  if (!image) return image.error();
+  PANGEA_LOG(machine, "{}", image->kind);
+  apply_boot_state(*vcpus_[0]->vcpu, image->state);
+  return ok();
+}
+
+void LocalMachine::resume() {
+  const std::lock_guard lock(pause_mutex_);
+  PANGEA_ASSERT(pauses_ > 0);
+  if (--pauses_ > 0) return;
+  config_.time.thaw();
+  timers_->poke();
+  for (const auto& s : vcpus_) s->thread->resume();
+}
+
+bool LocalMachine::pause(u64 timeout_ms) {
+  const std::lock_guard lock(pause_mutex_);
+  ++pauses_;
+  for (const auto& s : vcpus_) s->thread->request_pause();
+  bool all = true;
+  for (const auto& s : vcpus_) all = s->thread->await_pause(timeout_ms) && all;
+  if (pauses_ == 1) config_.time.freeze();
+  return all;
+}
+
+void LocalMachine::reset() {
+  if (board_) board_->reset();
+  for (const auto& s : vcpus_) {
+    s->vcpu->reset(true);
+    s->thread->was_reset();
+  }
+}
+
+void LocalMachine::stop() {
+  for (const auto& s : vcpus_) s->thread->stop();
+  if (timers_) timers_->stop();
+  if (board_) board_->stop_consoles(200);
+}
+
+void LocalMachine::triple_fault(VcpuId id) { control().triple_fault(id); }
+}  // namespace pangea::machine

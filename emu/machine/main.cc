@@ -1,0 +1,18 @@
+// The binary `pangea`.
+#include <fmt/format.h>
+
+#include "emu/machine/cli/options.h"
+#include "emu/machine/run.h"
+
+int main(int argc, char** argv) {
+  using namespace pangea;
+  using namespace pangea::machine;
+  const auto command = parse_command_line({argv + 1, argv + argc});
+  if (!command) return report(command.error());
+  switch (command->kind) {
+    case Command::Kind::Print: fmt::print("{}", command->text); return 0;
+    case Command::Kind::Run: return run_command(command->run);
+    case Command::Kind::Node: break;
+  }
+  return report(Error{"node", "not built yet", ""});
+}

@@ -1,0 +1,188 @@
+#include "emu/machine/run.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <ctime>
+
+#include "emu/base/host_ports.h"
+#include "emu/base/log.h"
+#include "emu/machine/debug/snapshot.h"
+#include "emu/machine/local_machine.h"
+
+namespace pangea::machine {
+namespace {
+
+/// Signals arrive at the main loop through a descriptor; no other thread sees them. Make it before any thread.
+class Signals {
+ public:
+  Signals() {
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int s : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) sigaddset(&set, s);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    PANGEA_ASSERT(fd_ >= 0);
+  }
+  ~Signals() { close(fd_); }
+  int fd() const { return fd_; }
+  /// Next signal that has arrived, or 0.
+  int next() const {
+    signalfd_siginfo info{};
+    return ::read(fd_, &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo) : 0;
+  }
+
+ private:
+  int fd_;
+};
+
+/// -rtc base=
+class RtcWallClock final : public WallClock {
+ public:
+  RtcWallClock(const RtcOption& option, WallClock& host) : host_(host) {
+    if (option.base == RtcOption::Base::Utc) return;
+    const std::time_t now = static_cast<std::time_t>(host.unix_seconds());
+    std::tm local{};
+    localtime_r(&now, &local);
+    offset_ = option.base == RtcOption::Base::Date ? option.unix_seconds - host.unix_seconds()
+                                                   : static_cast<u64>(local.tm_gmtoff);
+  }
+  u64 unix_seconds() override { return host_.unix_seconds() + offset_; }
+
+ private:
+  WallClock& host_;
+  u64 offset_ = 0;  // modulo 2^64
+};
+
+class Run {
+ public:
+  explicit Run(const RunOptions& options)
+      : options_(options),
+        calibration_(clock_),
+        wall_(options.rtc, host_wall_),
+        watch_(clock_),
+        control_({.no_reboot = options.no_reboot, .no_shutdown = options.no_shutdown}) {}
+
+  Status prepare();
+  int loop();
+
+ private:
+  void carry_out(u32 wishes);
+  void on_signal(int signal);
+  void print_vcpus(bool registers);
+  void do_reset();
+
+  const RunOptions& options_;
+  Signals signals_;
+  HostClock clock_;
+  HostWallClock host_wall_;
+  HostEntropy entropy_;
+  TickCalibration calibration_;
+  RtcWallClock wall_;
+  BootWatch watch_;
+  RunControl control_;
+  Symbols symbols_;
+  u64 started_ns_ = 0;
+  std::unique_ptr<TickSource> ticks_;
+  std::unique_ptr<GuestTime> time_;
+  std::unique_ptr<OwnedMemory> memory_;
+  std::unique_ptr<LocalMachine> machine_;
+};
+
+Status Run::prepare() {
+  started_ns_ = clock_.now_ns();
+  if (!options_.symbols.empty()) {
+    auto symbols = Symbols::read(options_.symbols);
+    if (!symbols) return symbols.error();
+    symbols_ = *std::move(symbols);
+  }
+  auto cpu = x86::select_cpu(options_.cpu, x86::host_features());
+  if (!cpu) return cpu.error();
+  if (options_.nodes > 1 || !options_.peers.empty()) return Error{"-nodes", "several nodes are not built yet", ""};
+  ticks_ = calibration_.finish();
+  cpu->tsc_hz = ticks_->frequency_hz();
+  auto plan = make_plan(options_.memory_bytes, options_.vcpus, 1, *cpu);
+  if (!plan) return plan.error();
+  plan->hpet = options_.hpet;
+  time_ = std::make_unique<GuestTime>(*ticks_, plan->cpuid.tsc_hz);
+  auto memory = OwnedMemory::create(plan->ram_bytes, Right::Write);
+  if (!memory) return memory.error();
+  memory_ = *std::move(memory);
+  auto machine = LocalMachine::create({.plan = *plan,
+                                       .self = NodeId{0},
+                                       .options = options_,
+                                       .engine = {.one_insn_per_block = options_.one_insn_per_block},
+                                       .ports = {clock_, wall_, entropy_},
+                                       .time = *time_,
+                                       .memory = *memory_,
+                                       .control = control_,
+                                       .watch = watch_});
+  if (!machine) return machine.error();
+  machine_ = *std::move(machine);
+  if (Status s = machine_->boot(); !s) return s;
+  return machine_->start();
+}
+
+int Run::loop() {
+  if (!options_.start_stopped) machine_->resume();
+  while (!control_.ending_wished()) {
+    pollfd fds[] = {{signals_.fd(), POLLIN, 0}, {control_.event_fd(), POLLIN, 0}};
+    if (poll(fds, 2, -1) < 0) continue;
+    while (const int s = signals_.next()) on_signal(s);
+    carry_out(control_.take());
+  }
+  const Ending ending = control_.ending();
+  if (ending.dump) machine_->pause(500);
+  machine_->stop();
+  if (!ending.message.empty()) fmt::print(stderr, "pangea: {}\n", ending.message);
+  if (ending.dump) print_vcpus(true);
+  return ending.status;
+}
+
+void Run::on_signal(int signal) {
+  switch (signal) {
+    case SIGUSR1: control_.wish(RunControl::kReport); break;
+    case SIGUSR2: control_.wish(RunControl::kStatistics); break;
+    default: control_.end({.status = 128 + signal, .message = {}, .dump = false});
+  }
+}
+
+void Run::carry_out(u32 wishes) {
+  if (wishes & RunControl::kEnd) return;
+  if (wishes & RunControl::kReset) do_reset();
+  if (wishes & RunControl::kHalt) machine_->pause();
+  if (wishes & RunControl::kReport) print_vcpus(false);
+}
+
+void Run::do_reset() {
+  if (!machine_->pause()) return control_.fail({"reset", "a vCPU does not pause", "report this"});
+  machine_->reset();
+  if (Status s = machine_->boot(); !s) return control_.fail(s.error());
+  machine_->resume();
+}
+
+void Run::print_vcpus(bool registers) {
+  for (const VcpuSnapshot& s : take_snapshots(*machine_, !registers))
+    fmt::print(stderr, "{}\n", registers ? dump_text(s, symbols_) : summary_line(s, symbols_));
+}
+}  // namespace
+
+int report(const Error& error) {
+  fmt::print(stderr, "pangea: {}\n", error.line());
+  return static_cast<int>(error.status);
+}
+
+int run_command(const RunOptions& options) {
+  if (!options.log_categories.empty())
+    if (Status s = log_enable(options.log_categories); !s) return report(s.error());
+  if (!options.log_file.empty())
+    if (Status s = log_to_file(options.log_file); !s) return report(s.error());
+  Run run(options);
+  if (Status s = run.prepare(); !s) return report(s.error());
+  return run.loop();
+}
+}  // namespace pangea::machine
