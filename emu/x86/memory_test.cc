@@ -1,5 +1,6 @@
 #include "emu/x86/memory.h"
 
+#include "emu/base/log.h"
 #include "emu/x86/core_fixture.h"
 
 namespace pangea::x86 {
@@ -98,6 +99,22 @@ TEST_F(MemoryTest, FetchChecksExecute) {
   EXPECT_EQ(translate(*c_, kGva, Intent::Read, false, t), Outcome::Next);
   expect_page_fault(translate(*c_, kGva + 4, Intent::Fetch, false, t), kGva + 4, kPfPresent | kPfUser | kPfFetch);
   EXPECT_EQ(translate(*c_, kGva, Intent::Fetch, true, t), Outcome::Fault);
+}
+
+TEST_F(MemoryTest, LoggingAWalkKeepsTheVectorRegisters) {
+  log_mask = 1u << static_cast<u32>(Log::mmu_);
+  ::testing::internal::CaptureStderr();
+  u64 before[2] = {0x1122334455667788, 0x99aabbccddeeff00}, after[2] = {};
+  Outcome o;
+  asm volatile("movdqu %0, %%xmm5" : : "m"(before) : "xmm5");
+  o = tlb_fill(*c_, kGva, 8, Access::Read);
+  asm volatile("movdqu %%xmm5, %0" : "=m"(after) : : "memory");
+  log_mask = 0;
+  const std::string text = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(o, Outcome::Next);
+  EXPECT_NE(text.find("user read 0x400000 -> 0x800000"), std::string::npos) << text;
+  EXPECT_EQ(after[0], before[0]);
+  EXPECT_EQ(after[1], before[1]);
 }
 
 TEST_F(MemoryTest, SmapBanksFollowAc) {

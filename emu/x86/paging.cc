@@ -3,13 +3,10 @@
 #include <atomic>
 #include <optional>
 
-#include "emu/x86/segment_load.h"
+#include "emu/x86/paging_rights.h"
 
 namespace pangea::x86 {
 namespace {
-constexpr u64 kP = bit(0), kW = bit(1), kU = bit(2), kA = bit(5), kD = bit(6), kPS = bit(7), kG = bit(8), kNX = bit(63);
-constexpr u64 kAddress = low_mask(52) & ~kPageMask;
-
 /// One entry that the walk used.
 struct Step {
   u8* host = nullptr;  // null: the table is not RAM
@@ -40,7 +37,6 @@ class Walker {
   bool read_entry(Gpa at, bool quiet, Step& step);
   Outcome check_entry(const Step& step, unsigned level);
   void gather();
-  Outcome check_rights(WalkAccess access);
   std::optional<Outcome> set_accessed_dirty(bool dirty);
   bool writable_table(PageNumber page);
   Outcome fault(u32 bits) {
@@ -55,17 +51,15 @@ class Walker {
   Format f_{};
   Step steps_[4];
   unsigned count_ = 0;
-  // Over all levels.
-  bool writable_ = false, user_page_ = false, no_execute_ = false;
+  Combined rights_;
 };
 
 void Walker::choose_format() {
-  const u64 high = low_mask(52) & ~low_mask(c_.cpuid().physical_bits);
   const bool nxe = s_.efer & kEferNXE;
   if (s_.efer & kEferLMA)
-    f_ = {4, 39, 9, true, high | (nxe ? 0 : kNX), nxe};
+    f_ = {4, 39, 9, true, reserved_high(c_), nxe};
   else if (s_.cr4 & kCr4PAE)
-    f_ = {3, 30, 9, true, high | field(~u64{0}, 0, 11) << 52 | (nxe ? 0 : kNX), nxe};
+    f_ = {3, 30, 9, true, reserved_high(c_) | field(~u64{0}, 0, 11) << 52, nxe};
   else
     f_ = {2, 22, 10, false, 0, false};
 }
@@ -138,48 +132,19 @@ Outcome Walker::read_levels(bool quiet) {
 
 /// Address and rights, from the entries read.
 void Walker::gather() {
-  writable_ = user_page_ = true;
-  no_execute_ = false;
+  rights_ = Combined{};
   for (unsigned i = 0; i < count_; ++i) {
-    writable_ &= (steps_[i].value & kW) != 0;
-    user_page_ &= (steps_[i].value & kU) != 0;
-    no_execute_ |= f_.nx && (steps_[i].value & kNX);
+    rights_.writable &= (steps_[i].value & kW) != 0;
+    rights_.user_page &= (steps_[i].value & kU) != 0;
+    rights_.no_execute |= f_.nx && (steps_[i].value & kNX);
   }
   const Step& leaf = steps_[count_ - 1];
   u64 base = leaf.value & kAddress;
   if (!f_.wide && leaf.large) base = (leaf.value & 0xffc00000) | field(leaf.value, 13, 8) << 32;  // PSE-36
   const u64 mask = low_mask(out_.page_shift);
   out_.gpa = Gpa{(base & ~mask) | (gva_ & mask)};
+  rights_.key = static_cast<unsigned>(field(leaf.value, 59, 4));
   out_.global = (leaf.value & kG) && (s_.cr4 & kCr4PGE);
-}
-
-/// SDM Vol. 3A, 4.6: what this privilege may do with the page, and whether that includes `access`.
-Outcome Walker::check_rights(WalkAccess access) {
-  const bool wp = s_.cr0 & kCr0WP;
-  bool key_read = true, key_write = true;
-  if (user_page_ && f_.levels == 4 && (s_.cr4 & kCr4PKE)) {
-    const unsigned key = static_cast<unsigned>(field(steps_[count_ - 1].value, 59, 4));
-    key_read = !((s_.pkru >> (2 * key)) & 1);
-    key_write = key_read && !(((s_.pkru >> (2 * key)) & 2) && (access.user || wp));
-  }
-  bool read, write;
-  if (access.user) {
-    read = user_page_;
-    write = user_page_ && writable_;
-    out_.execute = user_page_ && !no_execute_;
-  } else {
-    read = !(user_page_ && (s_.cr4 & kCr4SMAP) && !access.smap_open);
-    write = read && (writable_ || !wp);
-    out_.execute = !no_execute_ && !(user_page_ && (s_.cr4 & kCr4SMEP));
-  }
-  out_.read = read && key_read;
-  out_.write = write && key_write;
-  const bool allowed = access.intent == Intent::Fetch   ? out_.execute
-                       : access.intent == Intent::Write ? out_.write
-                                                        : out_.read;
-  if (allowed) return Outcome::Next;
-  const bool key = access.intent != Intent::Fetch && !(access.intent == Intent::Write ? key_write : key_read);
-  return fault(kPfPresent | (key ? kPfKey : 0));
 }
 
 /// The page may take an A or D bit now. A table page that holds translated code loses that first, as for any write.
@@ -230,7 +195,8 @@ Outcome Walker::run(WalkAccess access) {
                  (access.intent == Intent::Fetch && nx_or_smep ? kPfFetch : 0);
     if (Outcome o = read_levels(false); o != Outcome::Next) return o;
     gather();
-    if (Outcome o = check_rights(access); o != Outcome::Next) return o;
+    bool key_denied = false;
+    if (!check_rights(s_, rights_, access, out_, key_denied)) return fault(kPfPresent | (key_denied ? kPfKey : 0));
     const std::optional<Outcome> done = set_accessed_dirty(access.intent == Intent::Write);
     if (!done) continue;
     if (*done == Outcome::Next && !(steps_[count_ - 1].value & kD)) out_.write = false;
@@ -247,6 +213,7 @@ bool Walker::quiet() {
 }  // namespace
 
 Outcome page_walk(Vcpu& c, u64 gva, WalkAccess access, Walk& out) {
+  if (c.state().efer & kEferLMA && walk_settled(c, gva, access, out)) return Outcome::Next;
   if (c.state().cr0 & kCr0PG) return Walker(c, gva, out).run(access);
   out = {.gpa = Gpa{gva & 0xffffffff}, .read = true, .write = true, .execute = true};
   return Outcome::Next;

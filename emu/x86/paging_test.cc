@@ -47,33 +47,34 @@ TEST_F(Paging4, PermissionMatrix) {
     for (unsigned bits = 0; bits < 8; ++bits)
       for (unsigned config = 0; config < 16; ++config)
         for (int intent = 0; intent < 3; ++intent)
-          for (bool user : {false, true}) {
-            const bool w = bits & 1, u = bits & 2, nx = bits & 4;
-            const bool wp = config & 1, smep = config & 2, smap = config & 4, ac = config & 8;
-            map4(kGva, kFrame, kPteP | kPteW | kPteU);
-            const u64 at = entry4(kGva, level);
-            const u64 saved = peek(at);
-            poke(at, (saved & ~(kPteW | kPteU)) | (w ? kPteW : 0) | (u ? kPteU : 0) | (nx ? kPteNX : 0));
-            s().cr0 = (s().cr0 & ~kCr0WP) | (wp ? kCr0WP : 0);
-            s().cr4 = kCr4PAE | (smep ? kCr4SMEP : 0) | (smap ? kCr4SMAP : 0);
-            const Intent i = static_cast<Intent>(intent);
-            bool allowed = false;
-            if (user)
-              allowed = u && (i != Intent::Write || w) && (i != Intent::Fetch || !nx);
-            else if (i == Intent::Fetch)
-              allowed = !nx && !(u && smep);
-            else
-              allowed = !(u && smap && !ac) && (i == Intent::Read || w || !wp);
-            const Outcome o = walk(i, user, ac);
-            ASSERT_EQ(o, allowed ? Outcome::Next : Outcome::Fault) << level << " " << bits << " " << config;
-            if (!allowed) {
-              ASSERT_EQ(w_.error, kPfPresent | (i == Intent::Write ? kPfWrite : 0) | (user ? kPfUser : 0) |
-                                      (i == Intent::Fetch ? kPfFetch : 0));
-            } else {
-              ASSERT_EQ(w_.gpa.v, kFrame + 0x123);
+          for (bool user : {false, true})
+            for (bool settled : {false, true}) {  // with A and D clear, and set: the short walk
+              const bool w = bits & 1, u = bits & 2, nx = bits & 4;
+              const bool wp = config & 1, smep = config & 2, smap = config & 4, ac = config & 8;
+              map4(kGva, kFrame, kPteP | kPteW | kPteU | (settled ? kPteA | kPteD : 0));
+              const u64 at = entry4(kGva, level);
+              const u64 saved = peek(at);
+              poke(at, (saved & ~(kPteW | kPteU)) | (w ? kPteW : 0) | (u ? kPteU : 0) | (nx ? kPteNX : 0));
+              s().cr0 = (s().cr0 & ~kCr0WP) | (wp ? kCr0WP : 0);
+              s().cr4 = kCr4PAE | (smep ? kCr4SMEP : 0) | (smap ? kCr4SMAP : 0);
+              const Intent i = static_cast<Intent>(intent);
+              bool allowed = false;
+              if (user)
+                allowed = u && (i != Intent::Write || w) && (i != Intent::Fetch || !nx);
+              else if (i == Intent::Fetch)
+                allowed = !nx && !(u && smep);
+              else
+                allowed = !(u && smap && !ac) && (i == Intent::Read || w || !wp);
+              const Outcome o = walk(i, user, ac);
+              ASSERT_EQ(o, allowed ? Outcome::Next : Outcome::Fault) << level << " " << bits << " " << config;
+              if (!allowed) {
+                ASSERT_EQ(w_.error, kPfPresent | (i == Intent::Write ? kPfWrite : 0) | (user ? kPfUser : 0) |
+                                        (i == Intent::Fetch ? kPfFetch : 0));
+              } else {
+                ASSERT_EQ(w_.gpa.v, kFrame + 0x123);
+              }
+              poke(at, saved);
             }
-            poke(at, saved);
-          }
 }
 
 TEST_F(Paging4, NotPresentAtEachLevel) {
@@ -113,10 +114,12 @@ TEST_F(Paging4, ReservedBits) {
 
 TEST_F(Paging4, LargePages) {
   map4(kGva, 0x600000, kPteP | kPteW | kPtePS | bit(12), 21);  // bit 12 is PAT here
-  ASSERT_EQ(walk(Intent::Write, false), Outcome::Next);
-  EXPECT_EQ(w_.gpa.v, 0x600000 + ((kGva + 0x123) & 0x1fffff));
-  EXPECT_EQ(w_.page_shift, 21);
-  EXPECT_TRUE(peek(entry4(kGva, 21)) & kPteD);
+  for (int again = 0; again < 2; ++again) {                    // the second walk is the short one
+    ASSERT_EQ(walk(Intent::Write, false), Outcome::Next);
+    EXPECT_EQ(w_.gpa.v, 0x600000 + ((kGva + 0x123) & 0x1fffff));
+    EXPECT_EQ(w_.page_shift, 21);
+    EXPECT_TRUE(peek(entry4(kGva, 21)) & kPteD);
+  }
   poke(entry4(kGva, 21), u64{0x602000} | kPteP | kPtePS);
   EXPECT_EQ(walk(Intent::Read, false), Outcome::Fault);
   EXPECT_EQ(w_.error, kPfPresent | kPfReserved);

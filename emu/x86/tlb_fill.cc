@@ -5,6 +5,8 @@
 // install here is dropped at our next safepoint at the latest.
 //
 // Generated code calls tlb_fill with the guest's vector registers live: this file is compiled without any.
+#include "emu/base/log.h"
+#include "emu/x86/mmu_log.h"
 #include "emu/x86/paging.h"
 #include "emu/x86/segment_load.h"
 
@@ -40,6 +42,8 @@ Outcome raise_page_fault(VcpuState& s, u64 gva, u32 error) {
 
 Outcome walk(Vcpu& c, u64 gva, WalkAccess access, Walk& w) {
   const Outcome o = page_walk(c, gva, access, w);
+  if (log_enabled(Log::mmu_)) [[unlikely]]
+    log_walk(c, gva, access, w, o);
   if (o == Outcome::Fault) return raise_page_fault(c.state(), gva, w.error);
   if (o == Outcome::Wait) return wait_for(c, w.wait_page, w.wait_access);
   return o;
