@@ -89,7 +89,9 @@ bool read_deadline(Vcpu& c, u32 i, u64& v) {
 }
 bool write_deadline(Vcpu& c, u32 i, u64 v) {
   if (!c.cpuid().has(Feature::tsc_deadline)) return false;
-  if (v) v = std::max<u64>(v - c.state().tsc_adjust, 1);
+  const u64 adjust = c.state().tsc_adjust;
+  const bool before_zero = static_cast<i64>(adjust) > 0 && v <= adjust;  // passed long ago
+  if (v) v = before_zero ? 1 : v - adjust;
   return c.ports().apic->write_msr(i, v);
 }
 

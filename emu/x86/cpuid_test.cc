@@ -1,0 +1,198 @@
+// CPUID leaves and -cpu. SDM Vol. 2A, CPUID.
+#include "emu/x86/cpuid.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "emu/x86/state.h"
+
+namespace pangea::x86 {
+namespace {
+
+CpuidConfig machine(u32 vcpus, u32 per_node) {
+  CpuidConfig c = host_features();
+  c.vcpus = vcpus;
+  c.vcpus_per_node = per_node;
+  return c;
+}
+CpuidRegs leaf(const CpuidConfig& c, u32 l, u32 sub = 0, u32 id = 0) { return cpuid_leaf(c, l, sub, id, 0, 3, 0); }
+
+TEST(Cpuid, VendorAndSignatureOfAProcessorWithoutSpeculationDefects) {
+  const CpuidRegs r = leaf(machine(1, 1), 0);
+  char vendor[13] = {};
+  std::memcpy(vendor, &r.ebx, 4), std::memcpy(vendor + 4, &r.edx, 4), std::memcpy(vendor + 8, &r.ecx, 4);
+  EXPECT_STREQ(vendor, "GenuineIntel");
+  EXPECT_GE(r.eax, 0x15u);
+  const u32 sig = leaf(machine(1, 1), 1).eax;
+  const u32 family = (sig >> 8) & 15, model = ((sig >> 4) & 15) | ((sig >> 16) & 15) << 4;
+  EXPECT_EQ(family, 6u);
+  EXPECT_EQ(model, 0x36u);
+}
+
+TEST(Cpuid, OsxsaveFollowsCr4) {
+  const CpuidConfig c = machine(1, 1);
+  EXPECT_FALSE(cpuid_leaf(c, 1, 0, 0, 0, 1, 0).ecx >> 27 & 1);
+  EXPECT_TRUE(cpuid_leaf(c, 1, 0, 0, kCr4OSXSAVE, 1, 0).ecx >> 27 & 1);
+}
+
+TEST(Cpuid, NodesArePackages) {
+  const CpuidConfig c = machine(4, 2);
+  const CpuidRegs core = leaf(c, 0xb, 1, 3);
+  EXPECT_EQ(core.eax, 1u);           // shift to the package
+  EXPECT_EQ(core.ebx, 2u);           // processors in it
+  EXPECT_EQ(core.ecx, 2u << 8 | 1);  // core level
+  EXPECT_EQ(core.edx, 3u);           // x2APIC id
+  EXPECT_EQ(3u >> core.eax, 1u);     // vCPU 3 is in package 1
+  const CpuidRegs smt = leaf(c, 0xb, 0, 3);
+  EXPECT_EQ(smt.eax, 0u);
+  EXPECT_EQ(smt.ebx, 1u);
+  EXPECT_EQ(leaf(c, 1, 0, 3).ebx >> 24, 3u);
+  EXPECT_EQ((leaf(c, 1, 0, 3).ebx >> 16) & 0xff, 2u);
+  EXPECT_TRUE(leaf(c, 1).edx >> 28 & 1);  // HTT
+}
+
+// Three vCPUs a node: no shift of the APIC id tells nodes apart, so none may be said to share a package.
+TEST(Cpuid, OddSplitMakesEveryVcpuAPackage) {
+  const CpuidConfig c = machine(6, 3);
+  EXPECT_EQ(leaf(c, 0xb, 1).eax, 0u);
+  EXPECT_EQ(leaf(c, 0xb, 1).ebx, 1u);
+  EXPECT_FALSE(leaf(c, 1).edx >> 28 & 1);
+  EXPECT_EQ(leaf(machine(3, 3), 0xb, 1).eax, 2u);  // one node: one package whatever the number
+}
+
+TEST(Cpuid, CachesAreSharedByThePackageOnly) {
+  const CpuidConfig c = machine(8, 4);
+  u32 n = 0;
+  for (; leaf(c, 4, n).eax & 31; ++n) {
+    const CpuidRegs r = leaf(c, 4, n);
+    const u32 level = (r.eax >> 5) & 7, sharing = ((r.eax >> 14) & 0xfff) + 1;
+    EXPECT_EQ(sharing, level == 3 ? 4u : 1u);
+    EXPECT_EQ((r.ebx & 0xfff) + 1, 64u);
+  }
+  EXPECT_EQ(n, 4u);
+}
+
+TEST(Cpuid, TscFrequencyAsLinuxComputesIt) {
+  CpuidConfig c = machine(1, 1);
+  for (const u64 hz : {1'000'000'000ull, 2'300'000'000ull, 2'299'998'000ull, 3'141'592'653ull, 800'000'000ull}) {
+    c.tsc_hz = hz;
+    const CpuidRegs r = leaf(c, 0x15);
+    ASSERT_NE(r.eax, 0u);
+    const u32 crystal_khz = r.ecx / 1000;
+    ASSERT_LE(u64{crystal_khz} * r.ebx, 0xffffffffull) << "overflows in the guest";
+    const u32 khz = crystal_khz * r.ebx / r.eax;
+    EXPECT_NEAR(khz, static_cast<double>(hz) / 1000, static_cast<double>(hz) / 1e9) << hz;  // one part in a million
+  }
+  EXPECT_EQ(leaf(c, 0x16).eax, 800u);
+}
+
+TEST(Cpuid, XsaveAreaSizes) {
+  CpuidConfig c = machine(1, 1);
+  EXPECT_EQ(leaf(c, 0xd).eax, 3u);
+  EXPECT_EQ(leaf(c, 0xd).ebx, 576u);
+  EXPECT_EQ(leaf(c, 0xd, 2).eax, 0u);
+  c.set(Feature::avx, true);
+  EXPECT_EQ(leaf(c, 0xd).eax, 7u);
+  EXPECT_EQ(cpuid_leaf(c, 0xd, 0, 0, 0, 7, 0).ebx, 832u);
+  EXPECT_EQ(leaf(c, 0xd).ebx, 576u);  // XCR0 = 3
+  EXPECT_EQ(leaf(c, 0xd).ecx, 832u);
+  EXPECT_EQ(leaf(c, 0xd, 2), (CpuidRegs{256, 576, 0, 0}));
+  c.set(Feature::xsave, false);
+  EXPECT_EQ(leaf(c, 0xd), CpuidRegs{});
+}
+
+TEST(Cpuid, HypervisorLeavesAreOurOwn) {
+  const CpuidConfig c = machine(1, 1);
+  const CpuidRegs r = leaf(c, 0x40000000);
+  char name[13] = {};
+  std::memcpy(name, &r.ebx, 12);
+  EXPECT_STREQ(name, "PangeaPangea");
+  EXPECT_EQ(leaf(c, 0x40000010).eax, 1'000'000u);
+  EXPECT_EQ(leaf(c, 0x40000001), CpuidRegs{});
+}
+
+TEST(Cpuid, BeyondTheLastLeafIsTheLastBasicLeaf) {
+  const CpuidConfig c = machine(1, 1);
+  EXPECT_EQ(leaf(c, 0x1000), leaf(c, 0x16));
+  EXPECT_EQ(leaf(c, 0x80000009), leaf(c, 0x16));
+  EXPECT_EQ(leaf(c, 0x80000000).eax, 0x80000008u);
+  EXPECT_EQ(leaf(c, 0x80000008).eax, 48u << 8 | 46);
+  EXPECT_TRUE(leaf(c, 0x80000007).edx >> 8 & 1);  // invariant TSC
+  EXPECT_EQ(leaf(c, 7, 1), CpuidRegs{});
+}
+
+TEST(Cpuid, BrandString) {
+  CpuidConfig c = machine(1, 1);
+  c.brand = "A very long brand string that does not fit into its 48 bytes at all";
+  char text[49] = {};
+  for (u32 i = 0; i < 3; ++i) {
+    const CpuidRegs r = leaf(c, 0x80000002 + i);
+    std::memcpy(text + 16 * i, &r, 16);
+  }
+  EXPECT_EQ(std::string(text), c.brand.substr(0, 47));
+}
+
+// --- Models ---
+
+TEST(CpuModel, ThisReleaseShowsNoVex) {
+  const CpuidConfig c = host_features();
+  for (const Feature f : {Feature::avx, Feature::avx2, Feature::fma, Feature::bmi1, Feature::aes, Feature::smap,
+                          Feature::pku, Feature::monitor})
+    EXPECT_FALSE(c.has(f)) << feature_name(f);
+  for (const Feature f : {Feature::x2apic, Feature::tsc_deadline, Feature::pcid, Feature::invpcid, Feature::fsgsbase,
+                          Feature::erms, Feature::fsrm, Feature::invtsc, Feature::sse2, Feature::cx16})
+    EXPECT_TRUE(c.has(f)) << feature_name(f);
+}
+
+TEST(CpuModel, PlusAndMinus) {
+  const CpuidConfig all = host_features();
+  const auto c = select_cpu("max,-x2apic,-sse4.2,tsc-deadline=off", all);
+  ASSERT_TRUE(c);
+  EXPECT_FALSE(c->has(Feature::x2apic));
+  EXPECT_FALSE(c->has(Feature::sse42));
+  EXPECT_FALSE(c->has(Feature::tsc_deadline));
+  EXPECT_TRUE(c->has(Feature::sse41));
+  const auto back = select_cpu("qemu64,+sse4_1,+ssse3,+popcnt", all);
+  ASSERT_TRUE(back);
+  EXPECT_TRUE(back->has(Feature::sse41));
+  EXPECT_FALSE(back->has(Feature::sse42));
+  EXPECT_FALSE(back->has(Feature::pcid));
+}
+
+TEST(CpuModel, DependentFeaturesGoToo) {
+  const auto c = select_cpu("max,-xsave", host_features());
+  ASSERT_TRUE(c);
+  EXPECT_FALSE(c->has(Feature::xsaves));
+  EXPECT_FALSE(c->has(Feature::xsaveopt));
+}
+
+TEST(CpuModel, Refusals) {
+  const CpuidConfig all = host_features();
+  EXPECT_NE(select_cpu("pentium9", all).error().line().find("unknown model 'pentium9'"), std::string::npos);
+  EXPECT_NE(select_cpu("max,+warp", all).error().line().find("unknown feature 'warp'"), std::string::npos);
+  EXPECT_FALSE(select_cpu("max,sse2=perhaps", all));
+  const auto v3 = select_cpu("x86-64-v3", all);
+  ASSERT_FALSE(v3);
+  const std::string line = v3.error().line();
+  for (const char* name : {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"})
+    EXPECT_NE(line.find(name), std::string::npos) << line;
+  EXPECT_EQ(line.find("sse"), std::string::npos) << line;
+}
+
+TEST(CpuModel, LevelTwo) {
+  const auto c = select_cpu("x86-64-v2", host_features());
+  ASSERT_TRUE(c);
+  EXPECT_TRUE(c->has(Feature::sse42) && c->has(Feature::popcnt) && c->has(Feature::cx16) && c->has(Feature::pcid));
+  EXPECT_FALSE(c->has(Feature::abm));
+}
+
+TEST(CpuModel, MissingFeaturesAreNamed) {
+  CpuidConfig lesser = host_features();
+  lesser.set(Feature::sse42, false);
+  lesser.set(Feature::popcnt, false);
+  EXPECT_EQ(missing_features(host_features(), lesser), (std::vector<std::string>{"sse4.2", "popcnt"}));
+  EXPECT_TRUE(missing_features(lesser, host_features()).empty());
+}
+}  // namespace
+}  // namespace pangea::x86

@@ -1,0 +1,385 @@
+// System instructions: identification, time, control and debug registers, tables, TLB invalidation.
+#include "emu/x86/exec/exec_fixture.h"
+
+namespace pangea::x86 {
+namespace {
+class System : public ExecFixture {
+ protected:
+  System() { enter(In::Long); }
+  bool cached(u64 gva) { return c->tlb().lookup(tlb_bank(s().mode), gva, 1, Access::Read) != nullptr; }
+  void touch(u64 gva) {
+    Target t;
+    ASSERT_EQ(translate(*c, gva, Intent::Read, false, t), Outcome::Next);
+    ASSERT_TRUE(cached(gva));
+  }
+  Outcome mov_to_cr(u8 cr, u64 value) {
+    s().gpr[kRbx] = value;
+    return run({0x0f, 0x22, static_cast<u8>(0xc3 | cr << 3)});
+  }
+  u64 mov_from_cr(u8 cr) {
+    EXPECT_EQ(run({0x0f, 0x20, static_cast<u8>(0xc3 | cr << 3)}), Outcome::Next);
+    return s().gpr[kRbx];
+  }
+};
+
+TEST_F(System, EveryIdHasAFunction) {
+  for (u16 i = 0; i <= static_cast<u16>(ExecId::maskmov); ++i)
+    EXPECT_NE(exec_function(static_cast<ExecId>(i)), nullptr);
+}
+
+TEST_F(System, Cpuid) {
+  s().gpr[kRax] = 0xffffffff'00000001;
+  s().gpr[kRcx] = ~u64{0};
+  EXPECT_EQ(run({0x0f, 0xa2}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRax], 0x30661u);
+  EXPECT_TRUE(s().gpr[kRcx] >> 27 & 1);  // CR4.OSXSAVE is set
+  EXPECT_EQ(s().gpr[kRbx] >> 32, 0u);
+}
+
+TEST_F(System, HltNeedsCplZero) {
+  EXPECT_EQ(run({0xf4}), Outcome::Halt);
+  enter(In::LongUser);
+  expect_fault(run({0xf4}), Vector::GP);
+}
+
+TEST_F(System, TimeStampCounter) {
+  tsc.value = 0x1'2345'6789;
+  s().tsc_adjust = 1;
+  s().tsc_aux = 77;
+  s().gpr[kRax] = s().gpr[kRdx] = s().gpr[kRcx] = ~u64{0};
+  EXPECT_EQ(run({0x0f, 0x01, 0xf9}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRax], 0x2345678au);
+  EXPECT_EQ(s().gpr[kRdx], 1u);
+  EXPECT_EQ(s().gpr[kRcx], 77u);
+  EXPECT_EQ(run({0xf3, 0x0f, 0xc7, 0xfb}), Outcome::Next);  // rdpid rbx
+  EXPECT_EQ(s().gpr[kRbx], 77u);
+  enter(In::LongUser);
+  EXPECT_EQ(run({0x0f, 0x31}), Outcome::Next);
+  s().cr4 |= kCr4TSD;
+  expect_fault(run({0x0f, 0x31}), Vector::GP);
+  expect_fault(run({0x0f, 0x01, 0xf9}), Vector::GP);
+  expect_fault(run({0x0f, 0x33}), Vector::GP);  // rdpmc: no counters
+}
+
+TEST_F(System, RandomNumbers) {
+  s().rflags |= kArith;
+  s().gpr[kRdx] = ~u64{0};
+  EXPECT_EQ(run({0x48, 0x0f, 0xc7, 0xf2}), Outcome::Next);  // rdrand rdx
+  EXPECT_EQ(s().gpr[kRdx], 0x0123456789abcdefu);
+  EXPECT_EQ(s().rflags & kArith, kCF);
+  s().gpr[kRdx] = ~u64{0};
+  EXPECT_EQ(run({0x66, 0x0f, 0xc7, 0xfa}), Outcome::Next);  // rdseed dx
+  EXPECT_EQ(s().gpr[kRdx], 0xffffffff'ffffcdefu);
+  EXPECT_EQ(run({0x0f, 0xc7, 0xf2}), Outcome::Next);  // rdrand edx
+  EXPECT_EQ(s().gpr[kRdx], 0x89abcdefu);
+}
+
+TEST_F(System, Cr0Rules) {
+  expect_fault(mov_to_cr(0, s().cr0 | bit(32)), Vector::GP);
+  expect_fault(mov_to_cr(0, s().cr0 & ~kCr0PE), Vector::GP);  // PG without PE
+  expect_fault(mov_to_cr(0, s().cr0 | kCr0NW), Vector::GP);   // NW without CD
+  expect_fault(mov_to_cr(0, s().cr0 & ~kCr0PG), Vector::GP);  // leaving from 64-bit code
+  EXPECT_EQ(mov_to_cr(0, s().cr0 & ~kCr0ET), Outcome::Next);
+  EXPECT_TRUE(mov_from_cr(0) & kCr0ET);  // hard-wired
+  EXPECT_EQ(mov_to_cr(0, s().cr0 | kCr0TS), Outcome::Next);
+  EXPECT_TRUE(s().mode & Mode::kFpuTrap);
+  EXPECT_EQ(run({0x0f, 0x06}), Outcome::Next);  // clts
+  EXPECT_FALSE(s().mode & Mode::kFpuTrap);
+}
+
+TEST_F(System, Cr0WpFlushes) {
+  touch(kData);
+  EXPECT_EQ(mov_to_cr(0, s().cr0 & ~kCr0WP), Outcome::Next);
+  EXPECT_FALSE(cached(kData));
+}
+
+TEST_F(System, EnteringAndLeavingLongMode) {
+  enter(In::Protected);
+  s().efer = kEferLME;
+  s().cr3 = kTables;
+  expect_fault(mov_to_cr(0, s().cr0 | kCr0PG), Vector::GP);  // needs PAE
+  EXPECT_FALSE(s().efer & kEferLMA);
+  EXPECT_EQ(mov_to_cr(4, s().cr4 | kCr4PAE), Outcome::Next);
+  seg_of(s(), Seg::Cs).attr |= 0x2000;
+  expect_fault(mov_to_cr(0, s().cr0 | kCr0PG), Vector::GP);  // CS.L already set
+  seg_of(s(), Seg::Cs).attr &= static_cast<u16>(~0x2000);
+  EXPECT_EQ(mov_to_cr(0, s().cr0 | kCr0PG), Outcome::Next);
+  EXPECT_TRUE(s().efer & kEferLMA);
+  EXPECT_TRUE(s().mode & Mode::kLong);
+  EXPECT_EQ(s().mode & Mode::kSizeMask, static_cast<u32>(CodeSize::Bits32));  // compatibility mode so far
+  expect_fault(mov_to_cr(4, s().cr4 & ~kCr4PAE), Vector::GP);
+  EXPECT_EQ(mov_to_cr(0, s().cr0 & ~kCr0PG), Outcome::Next);
+  EXPECT_FALSE(s().efer & kEferLMA);
+}
+
+TEST_F(System, PaePointersAreCheckedBeforeTheyAreLoaded) {
+  enter(In::Protected);
+  s().cr4 |= kCr4PAE;
+  s().cr3 = 0x5000;
+  poke<u64>(0x5000, kTables | 1);
+  poke<u64>(0x5008, kTables | 2 | 1);  // reserved bit
+  const u64 old = s().cr0;
+  expect_fault(mov_to_cr(0, s().cr0 | kCr0PG), Vector::GP);
+  EXPECT_EQ(s().cr0, old);
+  poke<u64>(0x5008, 0);
+  EXPECT_EQ(mov_to_cr(0, s().cr0 | kCr0PG), Outcome::Next);
+  EXPECT_EQ(s().pdpte[0], kTables | 1);
+}
+
+TEST_F(System, Cr3) {
+  expect_fault(mov_to_cr(3, u64{1} << 46), Vector::GP);
+  expect_fault(mov_to_cr(3, bit(63) | kTables), Vector::GP);  // only with PCIDE
+  touch(kData);
+  EXPECT_EQ(mov_to_cr(3, kTables), Outcome::Next);
+  EXPECT_FALSE(cached(kData));
+}
+
+TEST_F(System, PcidSelectsASlotAndBit63KeepsIt) {
+  EXPECT_EQ(mov_to_cr(4, s().cr4 | kCr4PCIDE), Outcome::Next);
+  touch(kData);
+  EXPECT_EQ(mov_to_cr(3, kTables | 5), Outcome::Next);
+  EXPECT_FALSE(cached(kData));
+  touch(kData);
+  const u64 flushes = c->tlb().flush_count();
+  EXPECT_EQ(mov_to_cr(3, bit(63) | kTables), Outcome::Next);
+  EXPECT_EQ(mov_from_cr(3), kTables);  // bit 63 does not read back
+  EXPECT_TRUE(cached(kData));
+  EXPECT_EQ(mov_to_cr(3, bit(63) | kTables | 5), Outcome::Next);
+  EXPECT_TRUE(cached(kData));
+  EXPECT_EQ(c->tlb().flush_count(), flushes);
+  EXPECT_EQ(mov_to_cr(3, kTables | 5), Outcome::Next);
+  EXPECT_FALSE(cached(kData));
+  expect_fault(mov_to_cr(0, s().cr0 & ~kCr0PG), Vector::GP);
+}
+
+TEST_F(System, PcideNeedsZeroPcidAndLongMode) {
+  s().cr3 = kTables | 8;
+  expect_fault(mov_to_cr(4, s().cr4 | kCr4PCIDE), Vector::GP);
+  enter(In::Protected);
+  expect_fault(mov_to_cr(4, s().cr4 | kCr4PCIDE), Vector::GP);
+}
+
+TEST_F(System, Cr4BitsFollowCpuid) {
+  expect_fault(mov_to_cr(4, s().cr4 | bit(13)), Vector::GP);
+  expect_fault(mov_to_cr(4, s().cr4 | kCr4SMAP), Vector::GP);  // not shown
+  EXPECT_EQ(mov_to_cr(4, s().cr4 | kCr4SMEP | kCr4FSGSBASE | kCr4UMIP), Outcome::Next);
+  cpuid.set(Feature::pcid, false);
+  expect_fault(mov_to_cr(4, s().cr4 | kCr4PCIDE), Vector::GP);
+}
+
+TEST_F(System, Cr2Cr8AndTheOnesThatAreNot) {
+  EXPECT_EQ(mov_to_cr(2, 0x1234'5678'9abc'def0), Outcome::Next);
+  EXPECT_EQ(mov_from_cr(2), 0x1234'5678'9abc'def0u);
+  s().gpr[kRbx] = 9;
+  EXPECT_EQ(run({0x44, 0x0f, 0x22, 0xc3}), Outcome::Next);
+  EXPECT_EQ(apic.tpr, 9);
+  s().gpr[kRbx] = 16;
+  expect_fault(run({0x44, 0x0f, 0x22, 0xc3}), Vector::GP);
+  EXPECT_EQ(run({0x44, 0x0f, 0x20, 0xc3}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRbx], 9u);
+  enter(In::LongUser);
+  expect_fault(run({0x0f, 0x20, 0xc3}), Vector::GP);
+  expect_fault(run({0x0f, 0x22, 0xc3}), Vector::GP);
+}
+
+TEST_F(System, MachineStatusWord) {
+  enter(In::Real);
+  s().gpr[kRax] = 0xffff'0001;
+  EXPECT_EQ(run({0x0f, 0x01, 0xf0}), Outcome::Next);  // lmsw ax
+  EXPECT_TRUE(s().cr0 & kCr0PE);
+  s().gpr[kRax] = 0;
+  EXPECT_EQ(run({0x0f, 0x01, 0xf0}), Outcome::Next);
+  EXPECT_TRUE(s().cr0 & kCr0PE) << "LMSW cannot leave protected mode";
+  enter(In::Long);
+  EXPECT_EQ(run({0x48, 0x0f, 0x01, 0xe0}), Outcome::Next);  // smsw rax
+  EXPECT_EQ(s().gpr[kRax], s().cr0);
+  enter(In::LongUser);
+  EXPECT_EQ(run({0x0f, 0x01, 0xe0}), Outcome::Next);
+  s().cr4 |= kCr4UMIP;
+  expect_fault(run({0x0f, 0x01, 0xe0}), Vector::GP);
+}
+
+// --- Debug registers ---
+
+TEST_F(System, DebugRegisters) {
+  s().gpr[kRbx] = 0xffff'ffff;
+  EXPECT_EQ(run({0x0f, 0x23, 0xf3}), Outcome::Next);  // mov dr6, rbx
+  EXPECT_EQ(run({0x0f, 0x21, 0xf3}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRbx], 0xffffeffful & ~0u);
+  s().gpr[kRbx] = 0;
+  EXPECT_EQ(run({0x0f, 0x23, 0xe3}), Outcome::Next);  // DR4 is DR6
+  EXPECT_EQ(run({0x0f, 0x21, 0xe3}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRbx], 0xffff0ff0u);
+  s().cr4 |= kCr4DE;
+  expect_fault(run({0x0f, 0x23, 0xe3}), Vector::UD);
+  s().gpr[kRbx] = bit(32);
+  expect_fault(run({0x0f, 0x23, 0xfb}), Vector::GP);  // DR7
+  s().gpr[kRbx] = 0x401;
+  EXPECT_EQ(run({0x0f, 0x23, 0xfb}), Outcome::Next);
+  EXPECT_TRUE(s().mode & Mode::kBreakpoints);
+  s().dr[7] |= bit(13);
+  expect_fault(run({0x0f, 0x21, 0xc3}), Vector::DB);
+  EXPECT_EQ(s().exception.dr6, bit(13));
+  enter(In::LongUser);
+  expect_fault(run({0x0f, 0x21, 0xc3}), Vector::GP);
+}
+
+// --- Descriptor tables ---
+
+TEST_F(System, TablesRoundTrip) {
+  s().gpr[kRbx] = kData;
+  poke<u16>(kData, 0x7f);
+  poke<u64>(kData + 2, 0xffff'8000'0001'1000);
+  EXPECT_EQ(run({0x0f, 0x01, 0x1b}), Outcome::Next);  // lidt [rbx]
+  EXPECT_EQ(s().idtr.base, 0xffff'8000'0001'1000u);
+  EXPECT_EQ(s().idtr.limit, 0x7fu);
+  s().gpr[kRbx] = kData + 0x100;
+  EXPECT_EQ(run({0x0f, 0x01, 0x0b}), Outcome::Next);  // sidt [rbx]
+  EXPECT_EQ(peek_at<u16>(kData + 0x100), 0x7fu);
+  EXPECT_EQ(peek_at<u64>(kData + 0x102), 0xffff'8000'0001'1000u);
+  poke<u64>(kData + 0x102, 0x0000'8000'0000'0000);
+  expect_fault(run({0x0f, 0x01, 0x13}), Vector::GP);  // lgdt: base not canonical
+  enter(In::LongUser);
+  expect_fault(run({0x0f, 0x01, 0x13}), Vector::GP);
+  EXPECT_EQ(run({0x0f, 0x01, 0x03}), Outcome::Next);  // sgdt is open to all
+  s().cr4 |= kCr4UMIP;
+  expect_fault(run({0x0f, 0x01, 0x03}), Vector::GP);
+}
+
+TEST_F(System, SixteenBitOperandLoadsTwentyFourBitBase) {
+  enter(In::Protected);
+  s().gpr[kRbx] = kData;
+  poke<u16>(kData, 0x1ff);
+  poke<u32>(kData + 2, 0xab123456);
+  EXPECT_EQ(run({0x66, 0x0f, 0x01, 0x13}), Outcome::Next);
+  EXPECT_EQ(s().gdtr.base, 0x123456u);
+  EXPECT_EQ(run({0x0f, 0x01, 0x13}), Outcome::Next);
+  EXPECT_EQ(s().gdtr.base, 0xab123456u);
+}
+
+TEST_F(System, TaskRegisterAndLdt) {
+  s().gpr[kRax] = kTssSelector;
+  set_descriptor(kTssSelector, peek_at(kGdt + kTssSelector) & ~(u64{2} << 40));  // available
+  EXPECT_EQ(run({0x0f, 0x00, 0xd8}), Outcome::Next);                             // ltr ax
+  EXPECT_TRUE(peek_at(kGdt + kTssSelector) >> 41 & 1) << "busy now";
+  expect_fault(run({0x0f, 0x00, 0xd8}), Vector::GP, kTssSelector);
+  s().gpr[kRax] = kLdt;
+  EXPECT_EQ(run({0x0f, 0x00, 0xd0}), Outcome::Next);  // lldt ax
+  EXPECT_EQ(s().ldtr.base, 0x4000u);
+  EXPECT_EQ(run({0x48, 0x0f, 0x00, 0xc8}), Outcome::Next);  // str rax
+  EXPECT_EQ(s().gpr[kRax], kTssSelector);
+  enter(In::Real);
+  expect_fault(run({0x0f, 0x00, 0xd8}), Vector::UD);
+}
+
+// --- Invalidation ---
+
+TEST_F(System, InvlpgDropsOnePage) {
+  touch(kData);
+  touch(kCode);
+  s().gpr[kRbx] = kCode + 0x123;
+  EXPECT_EQ(run({0x0f, 0x01, 0x3b}), Outcome::Next);
+  EXPECT_FALSE(cached(kCode));
+  EXPECT_TRUE(cached(kData));
+  s().gpr[kRbx] = 0x8000'0000'0000'0000;  // not canonical: nothing happens
+  EXPECT_EQ(run({0x0f, 0x01, 0x3b}), Outcome::Next);
+  enter(In::LongUser);
+  expect_fault(run({0x0f, 0x01, 0x3b}), Vector::GP);
+}
+
+TEST_F(System, InvpcidTypes) {
+  EXPECT_EQ(mov_to_cr(4, s().cr4 | kCr4PCIDE), Outcome::Next);
+  const auto invpcid = [&](u64 type, u64 pcid, u64 gva) {
+    poke<u64>(kData, pcid);
+    poke<u64>(kData + 8, gva);
+    s().gpr[kRbx] = kData;
+    s().gpr[kRax] = type;
+    return run({0x66, 0x0f, 0x38, 0x82, 0x03});
+  };
+  touch(kCode);
+  touch(kStack);
+  EXPECT_EQ(invpcid(0, 0, kCode), Outcome::Next);
+  EXPECT_FALSE(cached(kCode));
+  EXPECT_TRUE(cached(kStack));
+  EXPECT_EQ(invpcid(1, 3, 0), Outcome::Next);
+  EXPECT_TRUE(cached(kStack)) << "another PCID";
+  EXPECT_EQ(invpcid(1, 0, 0), Outcome::Next);
+  EXPECT_FALSE(cached(kStack));
+  touch(kStack);
+  EXPECT_EQ(invpcid(2, 0, 0), Outcome::Next);
+  EXPECT_FALSE(cached(kStack));
+  touch(kStack);
+  EXPECT_EQ(invpcid(3, 0, 0), Outcome::Next);
+  EXPECT_FALSE(cached(kStack));
+  expect_fault(invpcid(4, 0, 0), Vector::GP);
+  expect_fault(invpcid(1, 0x1000, 0), Vector::GP);
+  expect_fault(invpcid(0, 0, 0x8000'0000'0000), Vector::GP);
+  s().cr4 &= ~kCr4PCIDE;
+  expect_fault(invpcid(1, 1, 0), Vector::GP);
+}
+
+// --- FS, GS, XCR0, the rest ---
+
+TEST_F(System, FsGsBase) {
+  expect_fault(run({0xf3, 0x48, 0x0f, 0xae, 0xd0}), Vector::UD);  // CR4.FSGSBASE is clear
+  s().cr4 |= kCr4FSGSBASE;
+  s().gpr[kRax] = 0xffff'9000'0000'0000;
+  EXPECT_EQ(run({0xf3, 0x48, 0x0f, 0xae, 0xd8}), Outcome::Next);  // wrgsbase rax
+  EXPECT_EQ(s().seg_base[static_cast<int>(Seg::Gs)], 0xffff'9000'0000'0000u);
+  EXPECT_EQ(run({0xf3, 0x0f, 0xae, 0xcb}), Outcome::Next);  // rdgsbase ebx
+  EXPECT_EQ(s().gpr[kRbx], 0u);
+  s().gpr[kRax] = 0x8000'0000'0000;
+  expect_fault(run({0xf3, 0x48, 0x0f, 0xae, 0xd0}), Vector::GP);
+  EXPECT_EQ(run({0xf3, 0x0f, 0xae, 0xd0}), Outcome::Next);  // wrfsbase eax: upper half is not looked at
+  EXPECT_EQ(seg_of(s(), Seg::Fs).base, 0u);
+}
+
+TEST_F(System, Swapgs) {
+  s().kernel_gs_base = 0xffff'8880'0000'0000;
+  seg_of(s(), Seg::Gs).base = 0x7000;
+  EXPECT_EQ(run({0x0f, 0x01, 0xf8}), Outcome::Next);
+  EXPECT_EQ(s().kernel_gs_base, 0x7000u);
+  EXPECT_EQ(seg_of(s(), Seg::Gs).base, 0xffff'8880'0000'0000u);
+  EXPECT_EQ(s().seg_base[static_cast<int>(Seg::Gs)], 0xffff'8880'0000'0000u);
+  enter(In::LongUser);
+  expect_fault(run({0x0f, 0x01, 0xf8}), Vector::GP);
+}
+
+TEST_F(System, Xcr0) {
+  const auto xsetbv = [&](u64 value) {
+    s().gpr[kRcx] = 0, s().gpr[kRax] = static_cast<u32>(value), s().gpr[kRdx] = value >> 32;
+    return run({0x0f, 0x01, 0xd1});
+  };
+  EXPECT_EQ(xsetbv(1), Outcome::Next);
+  EXPECT_EQ(xsetbv(3), Outcome::Next);
+  expect_fault(xsetbv(2), Vector::GP);  // x87 must stay
+  expect_fault(xsetbv(7), Vector::GP);  // AVX is not shown
+  cpuid.set(Feature::avx, true);
+  EXPECT_EQ(xsetbv(7), Outcome::Next);
+  EXPECT_FALSE(s().mode & Mode::kNoAvx);
+  expect_fault(xsetbv(5), Vector::GP);  // AVX without SSE
+  EXPECT_EQ(run({0x0f, 0x01, 0xd0}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRax], 7u);
+  s().gpr[kRcx] = 2;
+  expect_fault(run({0x0f, 0x01, 0xd0}), Vector::GP);
+  s().cr4 &= ~kCr4OSXSAVE;
+  expect_fault(run({0x0f, 0x01, 0xd0}), Vector::UD);
+}
+
+TEST_F(System, CacheLineFlushIsCheckedAsALoad) {
+  s().gpr[kRbx] = kData + 0x1fff;
+  EXPECT_EQ(run({0x0f, 0xae, 0x3b}), Outcome::Next);
+  s().gpr[kRbx] = 0x7000'0000;
+  expect_fault(run({0x0f, 0xae, 0x3b}), Vector::PF);
+  EXPECT_EQ(s().exception.cr2, 0x7000'0000u);
+}
+
+TEST_F(System, UndefinedHere) {
+  expect_fault(run({0x0f, 0x0b}), Vector::UD);
+  expect_fault(run({0x0f, 0x01, 0xc1}), Vector::UD);  // vmcall
+  expect_fault(run({0x0f, 0x01, 0xc8}), Vector::UD);  // monitor: not shown
+  expect_fault(run({0x0f, 0x01, 0xcb}), Vector::UD);  // stac: no SMAP
+  expect_fault(run({0x0f, 0x01, 0xee}), Vector::UD);  // rdpkru: CR4.PKE clear
+}
+}  // namespace
+}  // namespace pangea::x86
