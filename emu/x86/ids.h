@@ -5,11 +5,12 @@
 
 namespace pangea::x86 {
 // Emitters of the translator. Jcc's condition is opcode & 15.
-#define PANGEA_EMIT_IDS(X)                                                                                         \
-  X(None)                                                                                                          \
-  X(Nop) X(Jcc) X(JmpRel) X(JmpRm) X(CallRel) X(CallRm) X(Ret) X(RetImm) X(PushReg) X(PushRm) X(PushImm) X(PopReg) \
-      X(PopRm) X(Leave) X(Lea) X(MovImm) X(MovMoffs) X(XchgRm) X(XchgAcc) X(Loop) X(Jrcxz) X(Pause) X(Cbw) X(Cwd)  \
-          X(CmpXchg) X(CmpXchg8b) X(MulDiv) X(Movnti) X(Endbr) X(FnstswAx) X(Lahf) X(Sahf) X(Clc) X(Bt)
+#define PANGEA_EMIT_IDS(X)                                                                                           \
+  X(None)                                                                                                            \
+  X(Nop)                                                                                                             \
+  X(Jcc) X(JmpRel) X(JmpRm) X(CallRel) X(CallRm) X(Ret) X(RetImm) X(PushReg) X(PushRm) X(PushImm) X(PopReg) X(PopRm) \
+      X(Leave) X(Lea) X(MovImm) X(MovMoffs) X(XchgRm) X(XchgAcc) X(Loop) X(Jrcxz) X(Pause) X(Cbw) X(Cwd) X(CmpXchg)  \
+          X(CmpXchg8b) X(MulDiv) X(Movnti) X(Endbr) X(FnstswAx) X(Lahf) X(Sahf) X(Clc) X(Bt)
 
 enum class EmitId : u16 {
 #define X(n) n,
@@ -35,7 +36,7 @@ enum class EmitId : u16 {
                                                   X(salc) /* exec/fpu */ X(fxsave) X(fxrstor) X(xsave) X(xsavec)       \
                                                       X(xsaveopt) X(xsaves) X(xrstor) X(xrstors) X(fldenv) X(fnstenv)  \
                                                           X(fnsave) X(frstor) X(ldmxcsr) X(stmxcsr) X(fwait)           \
-                                                              X(maskmov)
+                                                              X(maskmov) /* exec/masked */ X(vmaskmov) X(gather)
 
 enum class ExecId : u16 {
 #define X(n) n,
