@@ -48,7 +48,10 @@ class PeerTable {
     return node.v < kNodesMax ? rows_[node.v].state.load(std::memory_order_acquire) : PeerState::Absent;
   }
   /// Any thread, no lock: something came from the peer since the last tick.
-  void heard(NodeId node) { rows_[node.v].heard.store(true, std::memory_order_relaxed); }
+  void heard(NodeId node) {
+    std::atomic<bool>& h = rows_[node.v].heard;
+    if (!h.load(std::memory_order_relaxed)) h.store(true, std::memory_order_relaxed);  // senders read this cache line
+  }
   /// Any thread: the peer is unusable. Takes effect at once for state(); reported by the next tick. First reason wins.
   void fail(NodeId node, std::string why);
   /// The peer said goodbye.

@@ -4,9 +4,15 @@
 
 #include "emu/base/assert.h"
 #include "emu/base/log.h"
+#include "transport/tsan.h"
 #include "transport/zmq_beat.h"
 #include "transport/zmq_inbox.h"
 #include "transport/zmq_outbox.h"
+
+#ifdef __SANITIZE_THREAD__
+// ZeroMQ's own threads are synchronised by means that the sanitizer does not see (see tsan.h).
+extern "C" __attribute__((weak)) const char* __tsan_default_suppressions() { return "called_from_lib:libzmq.so\n"; }
+#endif
 
 namespace pangea::transport {
 namespace {
@@ -114,6 +120,7 @@ bool ZmqEndpoint::send(NodeId to, Channel channel, Bytes header, Bytes payload) 
   ZmqCore& core = impl_->core;
   if (core.table.state(to) != PeerState::Up || impl_->closing.load(std::memory_order_relaxed)) return false;
   const u64 time = core.options.guest_time.now ? core.options.guest_time.now() : 0;
+  tsan_sent(core.options.machine, self(), to, channel);
   if (impl_->outboxes[to.v][static_cast<usize>(channel)]->send(time, header, payload)) return true;
   if (!impl_->closing)
     core.table.fail(to, fmt::format("its {} channel is full ({} frames) or its connection closed",

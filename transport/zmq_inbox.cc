@@ -5,6 +5,7 @@
 #include "emu/base/assert.h"
 #include "emu/base/log.h"
 #include "transport/thread.h"
+#include "transport/tsan.h"
 
 namespace pangea::transport {
 
@@ -91,6 +92,7 @@ void Inbox::take(Bytes envelope, Bytes payload, usize parts) {
                      fmt::format("{} frames missing on the {} channel", verdict.missing, channel_name(channel_)));
     return;
   }
+  tsan_received(core_.options.machine, frame.from, core_.options.self, channel_);
   core_.table.heard(frame.from);
   ChannelCounters& c = core_.counters[static_cast<usize>(channel_)];
   c.frames_received.fetch_add(1, std::memory_order_relaxed);
