@@ -1,5 +1,5 @@
 // What every device must satisfy, run on each: any offset and size is survivable, reset() restores what a fresh device
-// shows, and it costs no more than its budget. A new device is one more row in make_board().
+// shows, and it costs no more than its budget. A new device is one more row of Board::rows.
 //
 // A failing fuzz run prints its seed; run it again with PANGEA_FUZZ_SEED=N, longer with PANGEA_FUZZ_STEPS=N.
 #include <gtest/gtest.h>

@@ -1,5 +1,8 @@
 // Fakes for the devices' tests: a clock that moves when told, and sinks that remember.
 #pragma once
+#include <algorithm>
+#include <atomic>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -82,24 +85,19 @@ class FakeMachine final : public MachineControl {
   bool a20 = true;
 };
 
-class FakeSignals final : public x86::VcpuSignals {
+class FakeSignals final : public x86::VcpuSignals {  // raised from any thread
  public:
-  void raise(x86::VcpuEvent e) override {
-    events |= static_cast<u32>(e);
-    ++raised;
-  }
+  void raise(x86::VcpuEvent e) override { events.fetch_or(static_cast<u32>(e)); }
   void raise_sipi(u8 v) override {
-    events |= static_cast<u32>(x86::VcpuEvent::Sipi);
     sipi = v;
+    raise(x86::VcpuEvent::Sipi);
   }
   bool take(x86::VcpuEvent e) {
-    const bool was = events & static_cast<u32>(e);
-    events &= ~static_cast<u32>(e);
-    return was;
+    const u32 bit = static_cast<u32>(e);
+    return (events.fetch_and(~bit) & bit) != 0;
   }
-  u32 events = 0;
-  unsigned raised = 0;
-  int sipi = -1;
+  std::atomic<u32> events{0};
+  std::atomic<int> sipi{-1};
 };
 
 class FakeTarget final : public InterruptTarget {

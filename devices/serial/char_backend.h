@@ -60,7 +60,8 @@ class CharBackend {
   virtual ~CharBackend() = default;
   /// Guest to host. Never blocks; returns how many bytes it took. Callable under the board mutex.
   virtual usize write(std::span<const u8> bytes) = 0;
-  /// Begins to push input into `sink`. Error: the host resource failed. Once only.
+  /// Begins to push input into `sink`, which must live until stop() has returned. Error: the host resource failed.
+  /// Once only.
   virtual Status start(CharSink& sink) = 0;
   /// The sink has room again. Never blocks; callable under the board mutex.
   virtual void resume_input() = 0;

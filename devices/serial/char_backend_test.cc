@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <pty.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -28,7 +31,8 @@ class Sink final : public CharSink {
  public:
   usize room() override {
     const std::lock_guard lock(m_);
-    return limit - std::min(limit, since_);
+    const usize most = limit;
+    return most - std::min(most, since_);
   }
   void receive(std::span<const u8> b) override {
     const std::lock_guard lock(m_);
@@ -50,7 +54,7 @@ class Sink final : public CharSink {
     std::unique_lock lock(m_);
     return cv_.wait_for(lock, kPatience, [&] { return text_ == what; });
   }
-  usize limit = 1000;
+  std::atomic<usize> limit{1000};
   std::atomic<int> writable_calls{0};
 
  private:
@@ -110,8 +114,8 @@ struct Pair {
 };
 
 TEST(CharBackend, CarriesBytesBothWays) {
+  Sink sink;  // outlives the backend's thread
   Pair p;
-  Sink sink;
   p.print("before start, ");
   ASSERT_TRUE(p.backend->start(sink));
   p.print("after");
@@ -123,8 +127,8 @@ TEST(CharBackend, CarriesBytesBothWays) {
 }
 
 TEST(CharBackend, WaitsWhileTheSinkIsFull) {
+  Sink sink;  // outlives the backend's thread
   Pair p;
-  Sink sink;
   sink.limit = 4;
   ASSERT_TRUE(p.backend->start(sink));
   p.type("abcdefgh");
@@ -135,8 +139,8 @@ TEST(CharBackend, WaitsWhileTheSinkIsFull) {
 }
 
 TEST(CharBackend, OutputRingIsBoundedAndSaysWhenItIsWritable) {
+  Sink sink;  // outlives the backend's thread
   Pair p;
-  Sink sink;
   const std::vector<u8> chunk(100'000, 'x');
   const usize taken = p.backend->write(chunk);
   EXPECT_EQ(taken, ThreadedBackend::kRing);
@@ -148,8 +152,8 @@ TEST(CharBackend, OutputRingIsBoundedAndSaysWhenItIsWritable) {
 
 TEST(CharBackend, EscapesWorkEvenWhenTheGuestTakesNothing) {
   Control control;
+  Sink sink;  // outlives the backend's thread
   Pair p(&control);
-  Sink sink;
   sink.limit = 0;
   ASSERT_TRUE(p.backend->start(sink));
   p.type("ab\x01h");
@@ -170,8 +174,8 @@ TEST(CharBackend, EscapesWorkEvenWhenTheGuestTakesNothing) {
 }
 
 TEST(CharBackend, SurvivesTheReadersDeath) {
+  Sink sink;  // outlives the backend's thread
   Pair p;
-  Sink sink;
   ASSERT_TRUE(p.backend->start(sink));
   p.far.reset();
   const std::vector<u8> chunk(1000, 'x');
@@ -185,8 +189,8 @@ TEST(CharBackend, SurvivesTheReadersDeath) {
 }
 
 TEST(CharBackend, StopDoesNotHangOnAStalledReader) {
+  Sink sink;  // outlives the backend's thread
   Pair p;
-  Sink sink;
   ASSERT_TRUE(p.backend->start(sink));
   const std::vector<u8> chunk(4096, 'x');
   for (int i = 0; i < 1000; ++i)
@@ -197,9 +201,9 @@ TEST(CharBackend, StopDoesNotHangOnAStalledReader) {
 TEST(CharBackend, FileReceivesAll) {
   char name[] = "/tmp/pangea-char-XXXXXX";
   Fd fd{::mkstemp(name)};
+  Sink sink;
   auto b = open_char_backend(std::string("file:") + name, {});
   ASSERT_TRUE(b);
-  Sink sink;
   ASSERT_TRUE((*b)->start(sink));
   const std::string text = "console to file\n";
   (*b)->write({reinterpret_cast<const u8*>(text.data()), text.size()});
@@ -212,11 +216,11 @@ TEST(CharBackend, FileReceivesAll) {
 }
 
 TEST(CharBackend, PtySpeaksToWhoeverOpensIt) {
+  Sink sink;
   auto b = open_char_backend("pty", {});
   if (!b) GTEST_SKIP() << b.error().line();
   const std::string name = (*b)->describe();
   ASSERT_TRUE(name.starts_with("pty /dev/"));
-  Sink sink;
   ASSERT_TRUE((*b)->start(sink));
   Fd slave{::open(name.c_str() + 4, O_RDWR | O_NOCTTY)};
   ASSERT_TRUE(slave);
@@ -230,9 +234,9 @@ TEST(CharBackend, PtySpeaksToWhoeverOpensIt) {
 
 TEST(CharBackend, UnixServerTakesOneClientAfterAnother) {
   const std::string path = "/tmp/pangea-char-" + std::to_string(::getpid()) + ".sock";
+  Sink sink;
   auto b = open_char_backend("unix:" + path + ",server,nowait", {});
   ASSERT_TRUE(b) << b.error().line();
-  Sink sink;
   ASSERT_TRUE((*b)->start(sink));
   std::string expected;
   for (const char* word : {"one", "two"}) {
@@ -247,6 +251,48 @@ TEST(CharBackend, UnixServerTakesOneClientAfterAnother) {
   }
   (*b)->stop(0);
   EXPECT_NE(::access(path.c_str(), F_OK), 0) << "the socket file is gone";
+}
+
+// The whole of `-nographic`: a terminal that is raw while the machine runs, Ctrl-a x, and the terminal as it was.
+TEST(CharBackend, StdioTerminalIsRawUntilQuit) {
+  int terminal = -1;
+  const pid_t child = ::forkpty(&terminal, nullptr, nullptr, nullptr);
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    Control control;
+    Sink sink;
+    auto b = open_char_backend("mon:stdio", {.control = &control});
+    if (!b || !(*b)->start(sink)) ::_exit(10);
+    (*b)->write({reinterpret_cast<const u8*>("ready"), 5});
+    if (!sink.wait_for("a\r\x03")) ::_exit(11);  // no echo, no translation, Ctrl-c is a byte
+    for (int i = 0; i < 2000 && control.quits == 0; ++i) ::usleep(10'000);
+    (*b)->write({reinterpret_cast<const u8*>(" bye"), 4});
+    (*b)->stop(1000);
+    ::_exit(control.quits == 1 ? 0 : 12);
+  }
+  const Fd master{terminal};
+  std::string seen;
+  const auto read_until = [&](const std::string& what) {
+    char buffer[256];
+    pollfd p{.fd = master.get(), .events = POLLIN, .revents = 0};
+    while (seen.find(what) == std::string::npos && ::poll(&p, 1, 20000) > 0) {
+      const ssize_t n = ::read(master.get(), buffer, sizeof buffer);
+      if (n <= 0) break;
+      seen.append(buffer, static_cast<usize>(n));
+    }
+  };
+  termios during{}, after{};
+  read_until("ready");
+  ASSERT_EQ(::tcgetattr(master.get(), &during), 0);
+  EXPECT_EQ(during.c_lflag & static_cast<tcflag_t>(ICANON | ECHO | ISIG), 0u);
+  ASSERT_EQ(::write(master.get(), "a\r\x03\x01x", 5), 5);
+  read_until("bye");
+  EXPECT_EQ(seen, "ready bye") << "nothing was echoed";
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  ASSERT_EQ(::tcgetattr(master.get(), &after), 0);
+  EXPECT_NE(after.c_lflag & static_cast<tcflag_t>(ICANON), 0u) << "restored";
 }
 
 TEST(CharBackend, BadSpecsAreOneLine) {
