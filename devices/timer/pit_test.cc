@@ -68,6 +68,21 @@ TEST(Pit, Mode2RateGenerator) {
   EXPECT_EQ(r.irq.rises - before, 101u);
 }
 
+TEST(Pit, Mode2RisesOnTheExactTick) {
+  Rig r;
+  r.control(0x34);
+  r.load(0, 1000);
+  unsigned before = r.irq.rises;
+  for (int period = 0; period < 50; ++period) {
+    r.ticks(999);
+    EXPECT_EQ(r.irq.rises, before);
+    EXPECT_EQ(r.latched(0), 1);
+    r.ticks(1);
+    EXPECT_EQ(r.irq.rises, ++before);
+    EXPECT_EQ(r.latched(0), 1000);
+  }
+}
+
 TEST(Pit, Mode3SquareWave) {
   Rig r;
   r.control(0x36);
