@@ -78,6 +78,7 @@ Outcome set_tss_busy(Vcpu& c, Descriptor& d) { return set_type_bits(c, d, 2); }
 
 SegmentRegister real_segment(const VcpuState& s, u16 selector, const SegmentRegister& old) {
   if (in_vm86(s)) return {u64{selector} << 4, 0xffff, selector, 0xf3};
+  if (!old.present()) return {u64{selector} << 4, 0xffff, selector, 0x93};  // was null in protected mode
   return {u64{selector} << 4, old.limit, selector, old.attr};
 }
 

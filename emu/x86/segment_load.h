@@ -82,7 +82,7 @@ Outcome prepare_code_segment(Vcpu& c, Descriptor& d, SegmentRegister& out);
 /// CS of a far RET or IRET in protected or long mode: RPL >= CPL, and so on. New CPL is out.selector & 3.
 Outcome prepare_return_code_segment(Vcpu& c, u16 selector, SegmentRegister& out);
 /// Value of a segment register in real or virtual-8086 mode (base = selector * 16). `old` gives limit and attributes,
-/// which real mode leaves as they are.
+/// which real mode leaves as they are (those of a null segment become what RESET gives).
 SegmentRegister real_segment(const VcpuState& s, u16 selector, const SegmentRegister& old);
 /// Unusable segment register (null selector).
 inline SegmentRegister null_segment(u16 selector, u8 dpl = 0) { return {0, 0, selector, static_cast<u16>(dpl << 5)}; }

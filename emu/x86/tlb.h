@@ -158,7 +158,7 @@ class Tlb {
   // tags and leave the chain alone: the refill after a flush mostly brings the same page to the same entry.
   static constexpr u32 kPerSlot = kTlbBanks * kTlbEntries;
   TlbEntry& entry_at(u32 index) {
-    return slots_[index / kPerSlot].view->entries[0][index % kPerSlot];  // banks are contiguous
+    return slots_[index / kPerSlot].view->entries[index % kPerSlot / kTlbEntries][index % kTlbEntries];
   }
   void link(u32 index, TlbEntry& e, u32 page);
   void unlink(u32 index, TlbEntry& e);
