@@ -103,6 +103,19 @@ TEST(Decoder, PrefixesSelectTheRow) {
   EXPECT_EQ(good({0x48, 0x66, 0x01, 0xc0}).opsize, 2);  // REX before 66 does nothing
 }
 
+TEST(Decoder, FallsBackWithoutTheFeature) {
+  Insn i = good({0xf3, 0x48, 0x0f, 0xbc, 0xc1});
+  EXPECT_TRUE(fall_back(i));
+  EXPECT_EQ(mnemonic(i), "bsf");
+  EXPECT_EQ(i.op_bytes[1], 8);
+  EXPECT_EQ(i.row->feature, 0);
+  i = good({0xf3, 0x0f, 0xbd, 0xc1});
+  EXPECT_TRUE(fall_back(i));
+  EXPECT_EQ(mnemonic(i), "bsr");
+  i = good({0xf3, 0x0f, 0xb8, 0xc1});
+  EXPECT_FALSE(fall_back(i));
+}
+
 TEST(Decoder, Undefined) {
   const std::vector<std::vector<u8>> cases = {
       {0xf0, 0x01, 0xc0},              // LOCK with a register destination

@@ -30,6 +30,23 @@ const char* exec_name(ExecId id) {
   return kNames[static_cast<usize>(id)];
 }
 
+bool fall_back(Insn& insn) {
+  constexpr auto index_of = [](std::string_view name) {
+    usize i = 0;
+    while (name != kRows[i].name) i++;
+    return i;
+  };
+  constexpr usize kTzcnt = index_of("tzcnt"), kBsf = index_of("bsf");
+  constexpr usize kLzcnt = index_of("lzcnt"), kBsr = index_of("bsr");
+  if (insn.row == &kRows[kTzcnt])
+    insn.row = &kRows[kBsf];
+  else if (insn.row == &kRows[kLzcnt])
+    insn.row = &kRows[kBsr];
+  else
+    return false;
+  return true;
+}
+
 std::string_view mnemonic(const Insn& insn) {
   std::string_view names = insn.row->name;
   if (names.find('/') == std::string_view::npos) return names;

@@ -15,6 +15,10 @@ usize row_index(const IsaRow* row);
 const char* emit_name(EmitId id);
 const char* exec_name(ExecId id);
 
+/// Makes of `insn` what its bytes mean on a processor that lacks the feature of its row: TZCNT is BSF there, LZCNT is
+/// BSR, since F3 is ignored (SDM Vol. 2B, LZCNT and TZCNT). False: undefined.
+bool fall_back(Insn& insn);
+
 /// Mnemonic of a decoded instruction, operand size resolved ("cbw/cwde/cdqe" gives "cdqe"); conditions are in the
 /// names.
 std::string_view mnemonic(const Insn& insn);
