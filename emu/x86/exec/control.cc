@@ -82,17 +82,13 @@ Outcome read_far_pointer(Vcpu& c, const Insn& insn, u64& offset, u16& selector) 
 }
 
 /// far_transfer and far_return keep state.mode right; the jump caches follow here.
-template <class Transfer>
-Outcome with_mode_change(Vcpu& c, Transfer transfer) {
-  const u32 mode = c.state().mode;
-  const Outcome o = transfer();
-  if ((mode ^ c.state().mode) & ~kBankBits) c.tlb().flush_jumps();
+Outcome followed(Vcpu& c, Outcome o) {
+  c.tlb().enter_mode(c.state().mode);
   return o;
 }
 
 Outcome far_branch(Vcpu& c, const Insn& insn, FarKind kind, u16 selector, u64 offset) {
-  return with_mode_change(
-      c, [&] { return far_transfer(c, kind, selector, offset, insn.opsize, next_rip(c.state(), insn)); });
+  return followed(c, far_transfer(c, kind, selector, offset, insn.opsize, next_rip(c.state(), insn)));
 }
 
 Outcome far_branch_direct(Vcpu& c, const Insn& insn, FarKind kind) {
@@ -111,11 +107,9 @@ Outcome exec_jmp_far(Vcpu& c, const Insn& insn) { return far_branch_direct(c, in
 Outcome exec_jmp_far_mem(Vcpu& c, const Insn& insn) { return far_branch_indirect(c, insn, FarKind::Jump); }
 Outcome exec_call_far(Vcpu& c, const Insn& insn) { return far_branch_direct(c, insn, FarKind::Call); }
 Outcome exec_call_far_mem(Vcpu& c, const Insn& insn) { return far_branch_indirect(c, insn, FarKind::Call); }
-Outcome exec_ret_far(Vcpu& c, const Insn& insn) {
-  return with_mode_change(c, [&] { return far_return(c, insn.opsize, 0); });
-}
+Outcome exec_ret_far(Vcpu& c, const Insn& insn) { return followed(c, far_return(c, insn.opsize, 0)); }
 Outcome exec_ret_far_imm(Vcpu& c, const Insn& insn) {
-  return with_mode_change(c, [&] { return far_return(c, insn.opsize, static_cast<u16>(insn.imm)); });
+  return followed(c, far_return(c, insn.opsize, static_cast<u16>(insn.imm)));
 }
 
 // --- ENTER, BOUND, PUSHA, POPA ---

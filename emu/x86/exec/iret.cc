@@ -2,6 +2,8 @@
 //
 // The whole frame is read, all selectors are checked, and only then do registers change. In 64-bit mode the frame is
 // always five quadwords; that path runs on every return from an interrupt or fault, so it reads them with one access.
+#include <cstring>
+
 #include "emu/x86/exec/operand.h"
 
 namespace pangea::x86 {
@@ -129,9 +131,13 @@ Outcome iret_64bit(Vcpu& c, unsigned size) {
   const VcpuState& s = c.state();
   Frame f;
   if (size == 8) {
-    u64 gva = 0;
-    EXEC_TRY(linear(c, Seg::Ss, s.gpr[kRsp], sizeof f, Intent::Read, gva));
-    EXEC_TRY(read_linear(c, gva, &f, sizeof f));
+    if (const u8* p = quick_host(c, s.gpr[kRsp], sizeof f, Access::Read)) {
+      std::memcpy(&f, p, sizeof f);
+    } else {
+      u64 gva = 0;
+      EXEC_TRY(linear(c, Seg::Ss, s.gpr[kRsp], sizeof f, Intent::Read, gva));
+      EXEC_TRY(read_linear(c, gva, &f, sizeof f));
+    }
   } else {
     EXEC_TRY(pop_three(c, size, f));
     EXEC_TRY(peek(c, 3 * size, size, f.sp));

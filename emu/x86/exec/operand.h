@@ -70,6 +70,9 @@ inline unsigned stack_operand_bytes(const VcpuState& s, const Insn& insn) {
   return in_64bit_mode(s) ? (insn.opsize_prefix ? 2 : 8) : insn.opsize;
 }
 
+/// Guest memory of any alignment.
+typedef volatile u64 Quad __attribute__((aligned(1), may_alias));
+
 // --- Stack. SDM Vol. 1, 6.2: width by SS.B, 64 bits in 64-bit mode. ---
 
 inline u64 stack_mask(const VcpuState& s) {
@@ -80,11 +83,24 @@ inline void set_sp(VcpuState& s, u64 value) {
   const u64 mask = stack_mask(s);
   s.gpr[kRsp] = mask == 0xffff ? (s.gpr[kRsp] & ~mask) | (value & mask) : value & mask;
 }
+/// Host address of a plain data access in 64-bit mode if the soft TLB has it and nothing asks for care, else null.
+inline u8* quick_host(Vcpu& c, u64 gva, unsigned size, Access access) {
+  const u32 mode = c.state().mode;
+  const u32 asked = Mode::kSizeMask | Mode::kBreakpoints | Mode::kAlignCheck;
+  if ((mode & asked) != static_cast<u32>(CodeSize::Bits64)) return nullptr;
+  return c.tlb().lookup(tlb_bank(mode), gva, size, access);
+}
 /// Reads at SS:[rSP + offset] without moving rSP.
 inline Outcome peek(Vcpu& c, u64 offset, unsigned size, u64& value) {
   VcpuState& s = c.state();
   u64 gva = 0;
   value = 0;
+  if (size == 8) {
+    if (const u8* p = quick_host(c, s.gpr[kRsp] + offset, 8, Access::Read)) {
+      value = *reinterpret_cast<const Quad*>(p);
+      return Outcome::Next;
+    }
+  }
   EXEC_TRY(linear(c, Seg::Ss, (s.gpr[kRsp] + offset) & stack_mask(s), size, Intent::Read, gva));
   return read_linear(c, gva, &value, size);
 }
@@ -95,6 +111,13 @@ inline Outcome pop(Vcpu& c, unsigned size, u64& value) {
 }
 inline Outcome push(Vcpu& c, unsigned size, u64 value) {
   VcpuState& s = c.state();
+  if (size == 8) {
+    if (u8* p = quick_host(c, s.gpr[kRsp] - 8, 8, Access::Write)) {
+      *reinterpret_cast<Quad*>(p) = value;
+      s.gpr[kRsp] -= 8;
+      return Outcome::Next;
+    }
+  }
   const u64 sp = (s.gpr[kRsp] - size) & stack_mask(s);
   u64 gva = 0;
   EXEC_TRY(linear(c, Seg::Ss, sp, size, Intent::Write, gva));
@@ -103,15 +126,10 @@ inline Outcome push(Vcpu& c, unsigned size, u64 value) {
   return Outcome::Next;
 }
 
-/// Mode bits that choose the bank of the soft TLB and of the indirect-branch cache.
-inline constexpr u32 kBankBits = Mode::kUser | Mode::kSmap;
-/// update_mode(), and the indirect-branch caches where blocks made for the old mode could be found. A change of
-/// privilege alone needs no flush: the caches are apart.
+/// update_mode(), and the indirect-branch caches follow.
 inline void refresh_mode(Vcpu& c) {
-  VcpuState& s = c.state();
-  const u32 old = s.mode;
-  update_mode(s);
-  if ((old ^ s.mode) & ~kBankBits) c.tlb().flush_jumps();
+  update_mode(c.state());
+  c.tlb().enter_mode(c.state().mode);
 }
 
 /// The guest's TSC: the machine's plus what this vCPU's software has added.

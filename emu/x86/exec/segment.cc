@@ -13,9 +13,8 @@ Seg segment_of_opcode(u8 opcode) { return static_cast<Seg>((opcode >> 3) & 7); }
 /// Loads `seg`; a load of SS holds interrupts off for one instruction.
 Outcome load_register(Vcpu& c, Seg seg, u16 selector) {
   VcpuState& s = c.state();
-  const u32 mode = s.mode;
   EXEC_TRY(load_segment(c, seg, selector));
-  if ((mode ^ s.mode) & ~kBankBits) c.tlb().flush_jumps();
+  c.tlb().enter_mode(s.mode);
   if (seg == Seg::Ss) s.interrupt_shadow = 1;
   return Outcome::Next;
 }
