@@ -170,7 +170,7 @@ TEST(LocalApicTimer, InitStopsIt) {
   EXPECT_EQ(r.time.queue.next_deadline(), TimerQueue::kNever);
 }
 
-TEST(LocalApicTimer, AFrantPeriodDoesNotHoldTheDeviceThread) {
+TEST(LocalApicTimer, AFranticPeriodDoesNotHoldTheDeviceThread) {
   ApicRig r;
   r.enable();
   r.set(kDivideAt, kDivideBy1);

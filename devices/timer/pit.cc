@@ -8,6 +8,8 @@ namespace pangea::devices {
 namespace {
 constexpr u64 kNeverTicks = ~u64{0};
 constexpr u64 kRefreshToggleNs = 15'085;  // port 61h bit 4
+// A faster output would only keep the device thread from other work; nobody could serve it.
+constexpr u64 kShortestGapNs = 20'000;
 
 u16 to_bcd(u32 v) {
   v %= 10000;
@@ -212,6 +214,7 @@ void Pit::on_timer(u64 now) {
   }
   edges_seen_ = edges;
   arm(now);
+  if (const u64 soonest = add_sat(now, kShortestGapNs); timer_.deadline_ns() < soonest) timer_.arm(soonest);
 }
 
 u64 Pit::read(u64 offset, unsigned) {

@@ -184,6 +184,17 @@ TEST(Pit, ZeroIsTheLargestCount) {
   EXPECT_EQ(r.irq.rises, before + 1);
 }
 
+TEST(Pit, AFranticRateDoesNotHoldTheDeviceThread) {
+  Rig r;
+  r.control(0x34);
+  r.load(0, 2);
+  unsigned deadlines = 0;
+  for (const u64 until = r.time.clock.now + kMs; r.time.queue.next_deadline() <= until; ++deadlines)
+    r.time.advance_to(r.time.queue.next_deadline());
+  EXPECT_LE(deadlines, 51u);
+  EXPECT_GE(deadlines, 10u);
+}
+
 TEST(Pit, HpetTakesTheLineAway) {
   Rig r;
   r.control(0x34);
