@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pty.h>
 #include <sys/socket.h>
@@ -251,6 +252,28 @@ TEST(CharBackend, UnixServerTakesOneClientAfterAnother) {
   }
   (*b)->stop(0);
   EXPECT_NE(::access(path.c_str(), F_OK), 0) << "the socket file is gone";
+}
+
+TEST(CharBackend, TcpClientConnectsOut) {
+  const Fd listener{::socket(AF_INET, SOCK_STREAM, 0)};
+  sockaddr_in a{};
+  a.sin_family = AF_INET;
+  a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof a;
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&a), length), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  ASSERT_EQ(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&a), &length), 0);
+  Sink sink;
+  auto b = open_char_backend("tcp:127.0.0.1:" + std::to_string(ntohs(a.sin_port)), {});
+  ASSERT_TRUE(b) << b.error().line();
+  ASSERT_TRUE((*b)->start(sink));
+  const Fd peer{::accept(listener.get(), nullptr, nullptr)};
+  ASSERT_EQ(::write(peer.get(), "in", 2), 2);
+  EXPECT_TRUE(sink.wait_for("in"));
+  (*b)->write({reinterpret_cast<const u8*>("out"), 3});
+  char got[3] = {};
+  ASSERT_EQ(::recv(peer.get(), got, 3, MSG_WAITALL), 3);
+  EXPECT_EQ(std::string(got, 3), "out");
 }
 
 // The whole of `-nographic`: a terminal that is raw while the machine runs, Ctrl-a x, and the terminal as it was.
