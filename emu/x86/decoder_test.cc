@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "emu/x86/disasm.h"
 #include "emu/x86/isa_query.h"
 
 namespace pangea::x86 {
@@ -147,6 +148,18 @@ TEST(Decoder, LengthLimits) {
   for (usize n = 0; n < whole.size(); n++)
     EXPECT_EQ(run({whole.begin(), whole.begin() + static_cast<long>(n)}).status, DecodeStatus::Truncated) << n;
   EXPECT_EQ(run(whole).insn.length, 12);
+}
+
+TEST(Disassemble, TextForPeople) {
+  const auto text = [](std::vector<u8> b, CodeSize size = CodeSize::Bits64) {
+    return disassemble(b.data(), b.size(), 0x1000, size);
+  };
+  EXPECT_EQ(text({0x48, 0x8b, 0x03}), "mov rax, qword ptr [rbx]");
+  EXPECT_EQ(text({0x74, 0x02}), "je 0x1004");
+  EXPECT_EQ(text({0x8b, 0x07}, kBits16), "mov ax, word ptr [bx]");
+  EXPECT_EQ(text({0x0f, 0x01, 0xe8}), "serialize");  // Capstone does not know it
+  EXPECT_EQ(text({0x0f, 0x0a}), "(bad)");
+  EXPECT_EQ(text({0x48}), "(bad)");
 }
 
 TEST(Decoder, VexOrLes) {

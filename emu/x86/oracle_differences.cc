@@ -4,6 +4,8 @@
 #include <array>
 #include <initializer_list>
 
+#include "emu/x86/cpuid.h"
+
 namespace pangea::x86 {
 namespace {
 using C = OracleCase;
@@ -61,9 +63,11 @@ constexpr OracleDifference kDifferences[] = {
      [](const C& c) {
        return only_ours(c) && row_is(c, {"lfence", "mfence", "sfence"});
      }},
-    {"newer than Capstone 4: ENDBR, PKRU, SERIALIZE, PREFETCHWT1, UD0, the reserved NOP space",
+    {"newer than Capstone 4: ENDBR, PKRU, SERIALIZE, PREFETCHWT1, UD0, the reserved NOP space, GFNI, 256-bit AES",
      [](const C& c) {
-       return only_ours(c) &&
+       if (!only_ours(c)) return false;
+       const auto feature = static_cast<Feature>(c.insn.row->feature);
+       return feature == Feature::gfni || feature == Feature::vaes || feature == Feature::vpclmulqdq ||
               row_is(c, {"endbr32", "endbr64", "rdpkru", "wrpkru", "serialize", "prefetchwt1", "ud0", "nop"});
      }},
     {"MOV with a segment register ignores REX.R; Capstone takes the number as 8 and more",
