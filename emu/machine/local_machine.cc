@@ -130,5 +130,16 @@ void LocalMachine::stop() {
   if (board_) board_->stop_consoles(200);
 }
 
-void LocalMachine::triple_fault(VcpuId id) { control().triple_fault(id); }
+void LocalMachine::triple_fault(VcpuId id) {
+  x86::Vcpu& c = find(id)->vcpu();
+  const x86::VcpuState& s = c.state();
+  const u64 at = s.seg_base[static_cast<unsigned>(x86::Seg::Cs)] + s.rip;
+  Gpa gpa;
+  std::string how;
+  if (!x86::debug_translate(c, at, gpa))
+    how = fmt::format(" at {:#x}, which is not mapped", at);
+  else if (!memory().ram.contains(page_of(gpa)))
+    how = fmt::format(" after a jump to {:#x}, where there is no memory", gpa.v);
+  control().triple_fault(id, how);
+}
 }  // namespace pangea::machine

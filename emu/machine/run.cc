@@ -12,6 +12,7 @@
 #include "emu/base/log.h"
 #include "emu/machine/debug/snapshot.h"
 #include "emu/machine/local_machine.h"
+#include "emu/machine/statistics.h"
 
 namespace pangea::machine {
 namespace {
@@ -75,6 +76,8 @@ class Run {
   void on_signal(int signal);
   void print_vcpus(bool registers);
   void do_reset();
+  Status write_stats();
+  double seconds_since_start(u64 ns) const { return static_cast<double>(ns - started_ns_) / 1e9; }
 
   const RunOptions& options_;
   Signals signals_;
@@ -95,6 +98,8 @@ class Run {
 
 Status Run::prepare() {
   started_ns_ = clock_.now_ns();
+  if (!options_.stats_file.empty())
+    if (Status s = check_statistics_file(options_.stats_file); !s) return s;
   if (!options_.symbols.empty()) {
     auto symbols = Symbols::read(options_.symbols);
     if (!symbols) return symbols.error();
@@ -140,6 +145,8 @@ int Run::loop() {
   machine_->stop();
   if (!ending.message.empty()) fmt::print(stderr, "pangea: {}\n", ending.message);
   if (ending.dump) print_vcpus(true);
+  if (!options_.stats_file.empty())
+    if (Status s = write_stats(); !s) return report(s.error());
   return ending.status;
 }
 
@@ -156,6 +163,8 @@ void Run::carry_out(u32 wishes) {
   if (wishes & RunControl::kReset) do_reset();
   if (wishes & RunControl::kHalt) machine_->pause();
   if (wishes & RunControl::kReport) print_vcpus(false);
+  if (wishes & RunControl::kStatistics)
+    if (Status s = write_stats(); !s) report(s.error());
 }
 
 void Run::do_reset() {
@@ -163,6 +172,13 @@ void Run::do_reset() {
   machine_->reset();
   if (Status s = machine_->boot(); !s) return control_.fail(s.error());
   machine_->resume();
+}
+
+Status Run::write_stats() {
+  if (options_.stats_file.empty()) return Error{"SIGUSR2", "there is no statistics file", "start with -stats FILE"};
+  const double wall_s = seconds_since_start(clock_.now_ns());
+  const double init_s = watch_.at_ns() ? seconds_since_start(watch_.at_ns()) : -1;
+  return write_statistics(options_.stats_file, statistics_json({gather(*machine_, wall_s)}, wall_s, init_s, symbols_));
 }
 
 void Run::print_vcpus(bool registers) {

@@ -30,6 +30,7 @@ void RunControl::end(Ending ending) {
   {
     const std::lock_guard lock(mutex_);
     if (!ending_) ending_ = std::move(ending);
+    has_ending_ = true;
   }
   wish(kEnd);
 }
@@ -62,11 +63,12 @@ void RunControl::set_a20(bool open) {
   if (!open) PANGEA_LOG(guest_errors, "the guest closes the A20 gate; it stays open");
 }
 
-void RunControl::triple_fault(VcpuId id) {
-  PANGEA_LOG(cpu_reset, "vCPU {}: triple fault", id.v);
+void RunControl::triple_fault(VcpuId id, const std::string& how) {
+  PANGEA_LOG(cpu_reset, "vCPU {}: triple fault{}", id.v, how);
   if (policy_.no_reboot)
-    end({static_cast<int>(ExitStatus::GuestDied),
-         fmt::format("guest: triple fault on vCPU {}; its state is above", id.v), true});
+    end({.status = static_cast<int>(ExitStatus::GuestDied),
+         .message = fmt::format("guest: triple fault on vCPU {}{}; the state of every vCPU follows", id.v, how),
+         .dump = true});
   else
     wish(kReset);
 }

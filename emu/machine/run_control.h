@@ -46,8 +46,8 @@ class RunControl final : public devices::MachineControl, public devices::Console
   void end(Ending ending);
   /// A host-side failure, or a lost node: ends with the error's line and status.
   void fail(const Error& error) { end({static_cast<int>(error.status), error.line(), false}); }
-  /// vCPU `id` met a triple fault: ends with status 4 under -no-reboot, else resets.
-  void triple_fault(VcpuId id);
+  /// vCPU `id` met a triple fault: ends with status 4 under -no-reboot, else resets. `how`: where it went wrong, or "".
+  void triple_fault(VcpuId id, const std::string& how);
   void wish(u32 wishes);
 
   // The main thread.
@@ -57,12 +57,13 @@ class RunControl final : public devices::MachineControl, public devices::Console
   u32 take();
   /// After kEnd.
   Ending ending() const;
-  bool ending_wished() const { return (wishes_.load() & kEnd) != 0; }
+  bool ending_wished() const { return has_ending_.load(); }
 
  private:
   const RunPolicy policy_;
   int fd_;
   std::atomic<u32> wishes_{0};
+  std::atomic<bool> has_ending_{false};
   mutable std::mutex mutex_;
   std::optional<Ending> ending_;
 };

@@ -230,6 +230,8 @@ TEST_F(Boot, ElfWithoutNoteEntersAsLinux64) {
 }
 
 TEST_F(Boot, ElfErrors) {
+  EXPECT_EQ(why(elf64(false).put<u64>(64 + 16, 0x400000).v),
+            "an ELF program, not a kernel (no PVH note, no Multiboot header, nothing in the kernel's half)");
   auto b = elf64(false);
   EXPECT_EQ(why({b.v.begin(), b.v.begin() + 50}), "the file is cut short");
   EXPECT_EQ(why({b.v.begin(), b.v.begin() + 0x1080}), "the file is cut short");

@@ -2,6 +2,8 @@
 // 64-bit protocol says. Physical addresses of the program headers decide where segments go.
 #include <elf.h>
 
+#include <algorithm>
+
 #include "emu/base/bits.h"
 #include "emu/machine/boot/low_memory.h"
 #include "emu/machine/cli/number.h"
@@ -169,6 +171,10 @@ Result<BootedImage> load_elf(const ImageFile& f, const BootRequest& request, Gue
   if (!k) return k.error();
   if (!k->pvh_entry && !k->elf64)
     return f.error("a 32-bit ELF file with neither a PVH note nor a Multiboot header", "give a bootable kernel");
+  const auto high_half = [](const Segment& s) { return s.virt >> 63; };
+  if (!k->pvh_entry && std::none_of(k->load.begin(), k->load.end(), high_half))
+    return f.error("an ELF program, not a kernel (no PVH note, no Multiboot header, nothing in the kernel's half)",
+                   "give a bootable kernel");
   if (Status s = load_segments(f, *k, load_limit(*request.plan), memory); !s) return s.error();
   if (Status s = write_string(memory, kBootStrings, kBootStringsEnd, request.command_line); !s) return s.error();
   const auto initrd = load_initrd(request, align_up(k->end, kPageSize), memory);

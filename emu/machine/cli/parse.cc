@@ -36,10 +36,11 @@ Result<Given> collect(std::span<const OptionRow> rows, const std::vector<std::st
   for (const OptionRow& r : rows) {
     const std::string name = r.name;
     if (r.argument)
-      app.add_option_function<std::vector<std::string>>(
-             "--" + name, [&values, name](const std::vector<std::string>& v) {
-               for (const std::string& guarded : v) values[name].push_back(guarded.substr(1));
-             })
+      app.add_option_function<std::vector<std::string>>("--" + name,
+                                                        [&values, name](const std::vector<std::string>& v) {
+                                                          for (const std::string& guarded : v)
+                                                            values[name].push_back(guarded.substr(1));
+                                                        })
           ->expected(1, CLI::detail::expected_max_vector_size)
           ->allow_extra_args(false);
     else
@@ -62,7 +63,7 @@ Status read_memory(const Given& g, RunOptions& out) {
     if (key != "size" && !value.empty()) return Error{"-m " + text, key + " is not supported", "give one size"};
     const auto bytes = parse_size(size, kMi);
     if (!bytes) return Error{"-m " + text, "not a size", "write 512M or 2G"};
-    if (*bytes) out.memory_bytes = (*bytes + 8191) & ~u64{8191};  // QEMU rounds alike; 0 means the default
+    out.memory_bytes = (*bytes + 8191) & ~u64{8191};  // QEMU rounds alike
   }
   if (out.memory_bytes < kMi) return Error{"-m " + text, "too little memory for a PC", "give 1M or more"};
   return ok();

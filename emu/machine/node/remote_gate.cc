@@ -1,0 +1,250 @@
+#include "emu/machine/node/remote_gate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "emu/base/log.h"
+#include "transport/thread.h"
+
+namespace pangea::machine {
+using coherence::Msg;
+
+namespace {
+constexpr usize kHotMax = 1 << 16;
+constexpr usize kHotShown = 16;
+constexpr u64 kTickMax = 1'000'000'000;  // ns
+
+coherence::Config protocol_config(const RemoteGateConfig& c) {
+  coherence::Config p;
+  p.self = c.self;
+  p.nodes = c.nodes;
+  p.homes = c.homes;
+  p.max_agents = coherence::kMaxAgents;
+  p.max_hold_ns = c.max_hold_ns;
+  return p;
+}
+}  // namespace
+
+RemoteGate::RemoteGate(RemoteGateConfig config, NodeMemory& memory, transport::Endpoint& endpoint, Clock& clock,
+                       std::function<void(const Error&)> failed)
+    : config_(std::move(config)),
+      memory_(memory),
+      endpoint_(endpoint),
+      clock_(clock),
+      failed_(std::move(failed)),
+      checker_(config_.self),
+      executor_(protocol_config(config_), *this, config_.check ? &checker_ : nullptr) {
+  ticker_ = transport::start_thread("coherence tick", [this] { tick_loop(); });
+}
+
+RemoteGate::~RemoteGate() {
+  stop();
+  ticker_.join();
+}
+
+void RemoteGate::stop() {
+  const std::lock_guard lock(mutex_);
+  stopping_.store(true);
+  tick_wake_.notify_all();
+  for (const auto& [agent, slot] : slots_) {
+    slot->woken.store(1);
+    slot->woken.notify_all();
+  }
+}
+
+RemoteGate::Slot& RemoteGate::slot_of(const Agent& agent) {
+  std::unique_ptr<Slot>& slot = slots_[&agent];
+  if (!slot) {
+    PANGEA_ASSERT(slots_.size() <= coherence::kMaxAgents);
+    slot = std::make_unique<Slot>();
+    slot->id = static_cast<coherence::AgentId>(slots_.size() - 1);
+  }
+  return *slot;
+}
+
+bool RemoteGate::acquire(Agent& agent, PageNumber page, Access access) { return get(agent, page, access, false); }
+bool RemoteGate::claim(Agent& agent, PageNumber page) { return get(agent, page, Access::Write, true); }
+
+bool RemoteGate::get(Agent& agent, PageNumber page, Access access, bool whole) {
+  if (stopping_.load(std::memory_order_relaxed)) return false;
+  if (memory_.pages.may(page, access)) return true;
+  // Before the request: it may have to take pages away from this very agent.
+  agent.park();
+  Slot* slot = nullptr;
+  u64 begin = 0;
+  bool at_once = false;
+  {
+    const std::lock_guard lock(mutex_);
+    slot = &slot_of(agent);
+    begin = now();
+    slot->page = page;
+    slot->access = access;
+    slot->since_ns = begin;
+    slot->waiting = true;
+    slot->woken.store(stopping_.load() ? 1 : 0);
+    if (whole)
+      executor_.dma_claim(begin, page, slot->id);
+    else
+      executor_.local_request(begin, page, access, slot->id);
+    after_step();
+    at_once = slot->woken.load();
+  }
+  while (!slot->woken.load()) slot->woken.wait(0);
+  if (!at_once) note_fault(page, access, now() - begin);
+  agent.unpark();
+  return !stopping_.load();
+}
+
+void RemoteGate::note_fault(PageNumber page, Access access, u64 ns) {
+  (access == Access::Write ? write_faults_ : read_faults_).add(ns);
+  const std::lock_guard lock(mutex_);
+  if (hot_.size() < kHotMax || hot_.contains(page.v)) ++hot_[page.v];
+}
+
+void RemoteGate::retired(Agent& agent) {
+  const std::lock_guard lock(mutex_);
+  executor_.retired(now(), slot_of(agent).id);
+  after_step();
+}
+
+void RemoteGate::receive(NodeId from, transport::Bytes header, transport::Bytes payload) {
+  const auto msg = coherence::decode(header, config_.nodes, config_.homes.end());
+  const std::lock_guard lock(mutex_);
+  if (!msg || (!payload.empty() && payload.size() != kPageSize)) {
+    ++malformed_;
+    PANGEA_LOG(transport, "coherence message from node {} dropped: {}", from.v,
+               msg ? std::string("payload is no page") : msg.error().line());
+    return;
+  }
+  executor_.message(now(), from, *msg, payload.empty() ? nullptr : payload.data());
+  after_step();
+}
+
+void RemoteGate::peer_lost(NodeId node) {
+  const std::lock_guard lock(mutex_);
+  executor_.peer_lost(now(), node);
+}
+
+void RemoteGate::after_step() {
+  if (config_.check && !violated_ && checker_.violations() > 0) {
+    violated_ = true;
+    std::string text;
+    for (const std::string& line : checker_.reports()) text += (text.empty() ? "" : " | ") + line;
+    failed_(Error{"coherence check", text, "report this"});
+  }
+  if (executor_.next_deadline_ns() < tick_due_ns_) {
+    tick_due_ns_ = 0;
+    tick_wake_.notify_one();
+  }
+}
+
+void RemoteGate::tick_loop() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_.load()) {
+    const u64 t = now();
+    if (executor_.next_deadline_ns() <= t) {
+      executor_.tick(t);
+      after_step();
+    }
+    const u64 due = std::min(executor_.next_deadline_ns(), t + kTickMax);
+    tick_due_ns_ = due;
+    if (due > t)
+      tick_wake_.wait_for(lock, std::chrono::nanoseconds(due - t),
+                          [this] { return stopping_.load() || tick_due_ns_ == 0; });
+  }
+}
+
+// ---------------------------------------------------------------- ProtocolHost
+
+void RemoteGate::send(NodeId to, const Msg& msg, const u8* page) {
+  u8 header[coherence::kMaxEncodedMsg];
+  const usize n = coherence::encode(msg, header);
+  // False means that the peer is lost, which the transport tells us by itself.
+  endpoint_.send(to, transport::Channel::Coherence, {header, n},
+                 page ? transport::Bytes{page, kPageSize} : transport::Bytes{});
+}
+
+void RemoteGate::drop_code(PageNumber page) {
+  if (memory_.code && (memory_.pages.load(page) & PageTable::kHasCode)) memory_.code->code_page_lost(page);
+}
+
+bool RemoteGate::surrender(PageNumber page, Right keep, u32 token) {
+  // From here on nobody installs more than `keep`; whoever looked before has said so (PageTable's Dekker).
+  memory_.pages.set_right(page, keep);
+  if (keep == Right::None) drop_code(page);
+  done_inside_ = false;
+  surrendering_.store(std::this_thread::get_id());
+  memory_.safepoints.revoke(page, keep, [this, page, keep, token] {
+    if (keep == Right::None) drop_code(page);
+    if (surrendering_.load() == std::this_thread::get_id())
+      done_inside_ = true;
+    else
+      hand_over_done(page, token);
+  });
+  surrendering_.store(std::thread::id{});
+  return done_inside_;
+}
+
+void RemoteGate::hand_over_done(PageNumber page, u32 token) {
+  const std::lock_guard lock(mutex_);
+  executor_.surrendered(now(), page, token);
+  after_step();
+}
+
+void RemoteGate::fill(PageNumber page, const u8* bytes) {
+  if (bytes)
+    std::memcpy(memory_.ram.host(page), bytes, kPageSize);
+  else if (executor_.protocol().version(page) != 0)  // version 0: it is all zero, and touching it would populate it
+    std::memset(memory_.ram.host(page), 0, kPageSize);
+}
+
+void RemoteGate::install(PageNumber page, Right right) { memory_.pages.set_right(page, right); }
+
+void RemoteGate::wake(PageNumber page) {
+  for (const auto& [agent, slot] : slots_) {
+    if (!slot->waiting || slot->page != page) continue;
+    slot->waiting = false;
+    slot->woken.store(1);
+    slot->woken.notify_one();
+  }
+}
+
+void RemoteGate::discard(PageNumber page) { memory_.ram.release(page); }
+
+void RemoteGate::fatal(const Error& error) { failed_(error); }
+
+// ---------------------------------------------------------------- reports
+
+RemoteGateStats RemoteGate::stats() {
+  RemoteGateStats s;
+  s.read_faults = read_faults_.counts();
+  s.write_faults = write_faults_.counts();
+  const std::lock_guard lock(mutex_);
+  s.protocol = executor_.protocol().stats();
+  s.malformed = malformed_;
+  s.hot_pages.assign(hot_.begin(), hot_.end());
+  const usize n = std::min(kHotShown, s.hot_pages.size());
+  std::partial_sort(s.hot_pages.begin(), s.hot_pages.begin() + static_cast<std::ptrdiff_t>(n), s.hot_pages.end(),
+                    [](const auto& a, const auto& b) { return a.second > b.second; });
+  s.hot_pages.resize(n);
+  return s;
+}
+
+std::string RemoteGate::pending() {
+  std::string text;
+  const std::lock_guard lock(mutex_);
+  const u64 t = now();
+  for (const auto& [agent, slot] : slots_)
+    if (slot->waiting)
+      text += fmt::format("  node {}: agent {} has waited {} us for page {:#x} to {} (home: node {})\n",
+                          config_.self.v, slot->id, (t - slot->since_ns) / 1000, slot->page.v,
+                          slot->access == Access::Write ? "write" : "read",
+                          config_.homes.home(slot->page).value_or(NodeId{0}).v);
+  if (text.empty() && !executor_.protocol().idle())
+    text = fmt::format("  node {}: no agent waits, but the protocol has something under way\n", config_.self.v);
+  return text;
+}
+}  // namespace pangea::machine

@@ -1,0 +1,176 @@
+#include "emu/machine/statistics.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "emu/machine/debug/symbols.h"
+#include "emu/machine/local_machine.h"
+
+namespace pangea::machine {
+using nlohmann::json;
+
+void LatencyHistogram::record(u64 ns) {
+  // Sixteen buckets per power of two; below 16 ns one per nanosecond.
+  const unsigned top = static_cast<unsigned>(std::bit_width(ns | 1)) - 1;
+  const unsigned index =
+      top < 4 ? static_cast<unsigned>(ns) : (top - 3) * kSub + static_cast<unsigned>((ns >> (top - 4)) & 15);
+  bucket_[std::min(index, kBuckets - 1)].fetch_add(1, std::memory_order_relaxed);
+  count_.fetch_add(1, std::memory_order_relaxed);
+}
+
+double LatencyHistogram::percentile_us(unsigned per_mille) const {
+  const u64 total = count();
+  u64 left = (total * per_mille + 999) / 1000;
+  for (unsigned i = 0; i < kBuckets && total > 0; ++i) {
+    const u64 n = bucket_[i].load(std::memory_order_relaxed);
+    if (n < left) {
+      left -= n;
+      continue;
+    }
+    if (i < kSub) return static_cast<double>(i) / 1000;
+    const unsigned shift = i / kSub - 1;
+    return static_cast<double>(((u64{kSub} + i % kSub) << shift) + (u64{1} << shift) / 2) / 1000;  // middle
+  }
+  return 0;
+}
+
+LatencySummary summarise(const LatencyHistogram& h) { return {h.count(), h.percentile_us(500), h.percentile_us(990)}; }
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LatencySummary, count, p50_us, p99_us)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(VcpuStatistics, id, node, instructions, mips, halt_s)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HotPage, page, count)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NodeStatistics, id, remote_faults_read, remote_faults_write, ipi_remote, ipis_sent,
+                                   bytes_sent, bytes_received, rss_mib, frames_mib, translations,
+                                   translated_instructions, vcpus, hot_pages)
+
+namespace {
+/// Resident MiB of the process and of the mapping that begins at `frames`. Source: Linux proc(5), smaps.
+void read_resident(const u8* frames, double& rss_mib, double& frames_mib) {
+  std::ifstream smaps("/proc/self/smaps");
+  const std::string begin = fmt::format("{:x}-", reinterpret_cast<u64>(frames));
+  bool in_frames = false;
+  for (std::string line; std::getline(smaps, line);) {
+    if (!line.empty() && !std::isupper(static_cast<unsigned char>(line[0]))) in_frames = line.starts_with(begin);
+    if (!line.starts_with("Rss:")) continue;
+    const double mib = static_cast<double>(std::strtoull(line.c_str() + 4, nullptr, 10)) / 1024;
+    rss_mib += mib;
+    if (in_frames) frames_mib += mib;
+  }
+}
+}  // namespace
+
+NodeStatistics gather(LocalMachine& machine, double running_s) {
+  NodeStatistics n;
+  n.id = machine.self().v;
+  for (usize i = 0; i < machine.local_vcpus(); ++i) {
+    VcpuThread& t = machine.vcpu(i);
+    VcpuStatistics v{.id = t.id().v, .node = n.id, .instructions = t.vcpu().state().instructions};
+    v.halt_s = static_cast<double>(t.stats().halt_ns) / 1e9;
+    v.mips = static_cast<double>(v.instructions) / 1e6 / std::max(running_s - v.halt_s, 1e-3);
+    n.vcpus.push_back(v);
+  }
+  const x86::EngineStats e = machine.engine().stats();
+  n.translations = e.blocks;
+  n.translated_instructions = e.translated_instructions;
+  n.ipis_sent = machine.fabric().stats().remote_interrupts;
+  read_resident(machine.memory().ram.host(PageNumber{0}), n.rss_mib, n.frames_mib);
+  return n;
+}
+
+std::string to_text(const NodeStatistics& s) { return json(s).dump(); }
+
+Result<NodeStatistics> from_text(const std::string& text) {
+  const json j = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  try {
+    return j.get<NodeStatistics>();
+  } catch (const json::exception& e) {
+    return Error{"statistics of a node", e.what(), ""};
+  }
+}
+
+std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wall_s, double boot_to_init_s,
+                            const Symbols& symbols) {
+  json out;
+  out["wall_s"] = wall_s;
+  out["boot_to_init_s"] = boot_to_init_s < 0 ? json(nullptr) : json(boot_to_init_s);
+  out["vcpus"] = json::array();
+  out["nodes"] = json::array();
+  u64 translations = 0, instructions = 0;
+  std::map<u64, u64> hot;
+  LatencySummary ipi;
+  for (const NodeStatistics& n : nodes) {
+    json record = n;
+    for (const char* key : {"vcpus", "hot_pages", "ipi_remote"}) record.erase(key);
+    out["nodes"].push_back(std::move(record));
+    for (const VcpuStatistics& v : n.vcpus) out["vcpus"].push_back(v);
+    translations += n.translations;
+    instructions += n.translated_instructions;
+    for (const HotPage& p : n.hot_pages) hot[p.page] += p.count;
+    // Each node measures the interrupts that it received. Their percentiles cannot be added: the slower node's stand.
+    ipi.count += n.ipi_remote.count;
+    ipi.p50_us = std::max(ipi.p50_us, n.ipi_remote.p50_us);
+    ipi.p99_us = std::max(ipi.p99_us, n.ipi_remote.p99_us);
+  }
+  out["ipi_remote"] = ipi;
+  out["translations"] = translations;
+  out["translated_instructions"] = instructions;
+  std::vector<std::pair<u64, u64>> order(hot.begin(), hot.end());
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  constexpr usize kShown = 20;
+  constexpr u64 kKernelImage = 0xffffffff80000000;  // without KASLR, physical address 0 of the kernel's image mapping
+  out["hot_pages"] = json::array();
+  for (usize i = 0; i < std::min(order.size(), kShown); ++i) {
+    const std::string symbol = symbols.name(kKernelImage + (order[i].first << kPageShift));
+    out["hot_pages"].push_back({{"page", order[i].first}, {"symbol", symbol}, {"count", order[i].second}});
+  }
+  return out.dump(2) + "\n";
+}
+
+namespace {
+/// A file that stands at `path` but is no regular one (a pipe, /dev/null) is written in place.
+bool in_place(const std::string& path) {
+  struct stat st {};
+  return stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
+}
+Error cannot_write(const std::string& path) {
+  return Error{"-stats " + path, std::strerror(errno), "choose a file that can be written"};
+}
+std::string aside_of(const std::string& path) { return fmt::format("{}.{}", path, getpid()); }
+
+Status write_file(const std::string& path, const std::string& text, const std::string& named) {
+  errno = 0;
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out << text << std::flush;
+  if (out) return ok();
+  const Error e = cannot_write(named);
+  if (path != named) unlink(path.c_str());
+  return e;
+}
+}  // namespace
+
+Status check_statistics_file(const std::string& path) {
+  if (in_place(path)) return ok();
+  if (Status s = write_file(aside_of(path), "", path); !s) return s;
+  unlink(aside_of(path).c_str());
+  return ok();
+}
+
+Status write_statistics(const std::string& path, const std::string& text) {
+  if (in_place(path)) return write_file(path, text, path);
+  // Written aside and renamed, so that a reader never sees half a file.
+  const std::string aside = aside_of(path);
+  if (Status s = write_file(aside, text, path); !s) return s;
+  if (rename(aside.c_str(), path.c_str()) == 0) return ok();
+  const Error e = cannot_write(path);
+  unlink(aside.c_str());
+  return e;
+}
+}  // namespace pangea::machine

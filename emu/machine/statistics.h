@@ -1,0 +1,70 @@
+// What -stats writes: one record per node, gathered where the node runs, put together on node 0.
+#pragma once
+#include <atomic>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "emu/base/result.h"
+#include "emu/mem/address.h"
+
+namespace pangea::machine {
+class LocalMachine;
+class Symbols;
+
+/// Latencies in buckets of about 6 % width, from 1 ns to minutes. Any thread records; readers see a recent state.
+class LatencyHistogram {
+ public:
+  void record(u64 ns);
+  u64 count() const { return count_.load(std::memory_order_relaxed); }
+  /// Latency in microseconds that `per_mille` / 1000 of the records do not exceed; 0 without records.
+  double percentile_us(unsigned per_mille) const;
+
+ private:
+  static constexpr unsigned kSub = 16, kBuckets = 40 * kSub;
+  std::atomic<u64> count_{0};
+  std::atomic<u64> bucket_[kBuckets] = {};
+};
+
+struct LatencySummary {
+  u64 count = 0;
+  double p50_us = 0, p99_us = 0;
+};
+LatencySummary summarise(const LatencyHistogram& h);
+
+struct VcpuStatistics {
+  u32 id = 0, node = 0;
+  u64 instructions = 0;
+  double mips = 0;  // per second not spent in HLT
+  double halt_s = 0;
+};
+struct HotPage {
+  u64 page = 0, count = 0;
+};
+struct NodeStatistics {
+  u32 id = 0;
+  LatencySummary remote_faults_read, remote_faults_write, ipi_remote;
+  u64 ipis_sent = 0, bytes_sent = 0, bytes_received = 0;
+  double rss_mib = 0;     // resident memory of the process
+  double frames_mib = 0;  // guest pages in it
+  u64 translations = 0, translated_instructions = 0;
+  std::vector<VcpuStatistics> vcpus;
+  std::vector<HotPage> hot_pages;
+};
+
+/// This node's, apart from what only emu/machine/node knows (faults, traffic, hot pages). `running_s`: host seconds
+/// since the vCPUs began to run.
+NodeStatistics gather(LocalMachine& machine, double running_s);
+
+/// For the wire between nodes. from_text: nothing of it is trusted. Error: not such a record.
+std::string to_text(const NodeStatistics& s);
+Result<NodeStatistics> from_text(const std::string& text);
+
+/// The file. `boot_to_init_s` negative: init was not reached (null in the file).
+std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wall_s, double boot_to_init_s,
+                            const Symbols& symbols);
+/// At start-up: would write_statistics() succeed? Error: no.
+Status check_statistics_file(const std::string& path);
+/// Replaces the file. Error: cannot be written.
+Status write_statistics(const std::string& path, const std::string& json);
+}  // namespace pangea::machine
