@@ -13,9 +13,10 @@ inline constexpr unsigned kMaxInsns = 64;
 struct BlockKey {
   u64 rip = 0;  // as the guest counts it (without CS base)
   u64 cs_base = 0;
-  Gpa gpa;       // of the first byte
-  u32 mode = 0;  // x86::Mode bits
-  u32 kind = 0;  // Kind bits
+  Gpa gpa;        // of the first byte
+  u32 mode = 0;   // x86::Mode bits
+  u32 kind = 0;   // Kind bits
+  u64 flags = 0;  // not 0: the flags at entry are by this packed Recipe, else in memory
   bool operator==(const BlockKey&) const = default;
 };
 /// Careful: memory goes through bounce accesses (MMIO, page crossing, segment checks). One: a single instruction, never
@@ -29,6 +30,7 @@ struct Link {
   const u8* unlinked = nullptr;  // where it leads while it is not linked (writable view)
   u64 rip = 0;                   // target
   u32 kind = kPlain;             // kind of the target block
+  u64 flags = 0;                 // as BlockKey::flags
   Block* from = nullptr;
   Block* to = nullptr;
 };
@@ -37,11 +39,13 @@ struct Link {
 struct InsnRecord {
   u16 host = 0;                // offset of its first host byte
   u16 guest = 0;               // offset of its first guest byte
-  bool flags_in_host = false;  // at its native operation the guest's flags are in the host's RFLAGS, else saved
+  bool flags_in_host = false;  // at its native operation the guest\'s flags are in the host\'s RFLAGS,
+  u64 recipe = 0;              // or by this packed Recipe, else saved
 };
 struct ColdRecord {
   u16 host = 0;  // return address of a call from the cold part
   u16 insn = 0;
+  u64 recipe = 0;  // packed Recipe of the flags, 0: saved
 };
 
 /// What generated code hands to an Exec instruction's function.

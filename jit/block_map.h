@@ -34,7 +34,7 @@ class BlockMap {
  private:
   struct Hash {
     usize operator()(const BlockKey& k) const {
-      u64 h = k.gpa.v * 0x9e3779b97f4a7c15ULL;
+      u64 h = (k.gpa.v + k.flags) * 0x9e3779b97f4a7c15ULL;
       h ^= (k.rip + k.mode * 0x85ebca6bULL + k.kind) * 0xc2b2ae3d27d4eb4fULL;
       return h ^ (h >> 29);
     }

@@ -1,6 +1,7 @@
 // The dispatcher: from block to block on behalf of one vCPU, until something needs the machine.
 #include "emu/base/log.h"
 #include "jit/layout.h"
+#include "jit/recipe.h"
 #include "jit/translator.h"
 
 namespace pangea::jit {
@@ -54,8 +55,11 @@ Exit Translator::enter(Runner& r, Block& b) {
   set_current_runner(&r);
   stubs_.enter(&s, gs, reinterpret_cast<u64>(cache_.executable(b.code)));
   set_current_runner(nullptr);
-  s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
   const Exit e{static_cast<ExitKind>(s.jit_scratch[kScratchExit] & 0xff), s.jit_scratch[kScratchExitArgument]};
+  if (e.kind == ExitKind::Link) r.recipe = reinterpret_cast<const Link*>(e.argument)->flags;
+  if (r.recipe) s.jit_flags_ax = flags_image(evaluate(Recipe::unpack(r.recipe), s.gpr));
+  r.recipe = 0;
+  s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
   r.keep_returns = e.kind == ExitKind::Link || e.kind == ExitKind::Indirect;
   return e;
 }
@@ -64,7 +68,7 @@ Exit Translator::enter(Runner& r, Block& b) {
 Outcome Translator::run_careful(Runner& r) {
   Block* b = nullptr;
   while (!b) {
-    if (const Outcome o = find(r, kCareful | kOne, b); o != Outcome::Next) return o;
+    if (const Outcome o = find(r, kCareful | kOne, 0, b); o != Outcome::Next) return o;
   }
   const Exit e = enter(r, *b);
   return e.kind == ExitKind::Outcome ? static_cast<Outcome>(e.argument) : Outcome::Next;
@@ -83,7 +87,8 @@ Outcome Translator::run(Vcpu& c) {
     const u32 kind = base_kind(s) | (pending ? pending->kind : 0);
     Block* b = nullptr;
     const u64 epoch = epoch_.load(std::memory_order_relaxed);
-    if (const Outcome o = find(r, kind, b); o != Outcome::Next) return o;
+    const u64 flags = pending ? pending->flags : 0;
+    if (const Outcome o = find(r, kind, flags, b); o != Outcome::Next) return o;
     if (epoch != epoch_.load(std::memory_order_relaxed)) {  // evicted with everything else
       pending = nullptr;
       r.keep_returns = false;
@@ -131,7 +136,7 @@ Outcome Translator::run_one(Vcpu& c) {
   const u32 kind = base_kind(c.state()) | kOne;
   while (!b) {
     start(r);
-    if (const Outcome o = find(r, kind, b); o != Outcome::Next) return o;
+    if (const Outcome o = find(r, kind, 0, b); o != Outcome::Next) return o;
     if (!b && flush_wanted_.load()) return Outcome::Again;
   }
   const Exit e = enter(r, *b);

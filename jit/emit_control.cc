@@ -17,29 +17,40 @@ u64 Emitter::truncate_ip(u64 v) const {
   return size_ == CodeSize::Bits32 ? static_cast<u32>(v) : static_cast<u16>(v);
 }
 
-void Emitter::poll(u64 rip) {
+void Emitter::poll(u64 rip, u64 recipe) {
   a_.alu_mem_imm(Alu::Cmp, gs_at(kOffExitRequest), 0, false);
   Cold c{Cold::ExitAt};
   c.from = a_.jcc(Cond::NE);
   c.value = rip;
+  c.recipe = recipe;
   colds_.push_back(c);
 }
 
+bool Emitter::same_page(u64 rip) const {
+  const u64 here = block_.key.cs_base + block_.key.rip, there = block_.key.cs_base + rip;
+  return (here ^ there) >> kPageShift == 0;
+}
+
+/// Ends the block with a jump to `rip`. The flags go along by recipe where they can, else through memory.
 void Emitter::exit_to(u64 rip) {
-  PANGEA_ASSERT(flags_ != Flags::Host);
   if (block_.key.kind & kOne) {
+    to_memory();
     a_.mov_imm(kT0, rip);
     a_.jmp_to(stubs_.exit_request);
     return;
   }
+  if ((flags_ == Flags::Host || flags_ == Flags::Recipe) && recipe_ && same_page(rip)) {
+    if (rip <= rip_) poll(rip, recipe_.pack());
+    return link_to(rip, kPlain, false, recipe_.pack());
+  }
+  to_memory();
   if (rip <= rip_) poll(rip);
   transfer(rip, false);
 }
 
 /// Jumps to (or calls, for the return stack) the block at `rip`.
 void Emitter::transfer(u64 rip, bool call) {
-  const u64 here = block_.key.cs_base + block_.key.rip, there = block_.key.cs_base + rip;
-  if ((here ^ there) >> kPageShift == 0) return link_to(rip, kPlain, call);
+  if (same_page(rip)) return link_to(rip, kPlain, call);
   const i32 slot = off_jumps(bank()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
   const HostMem key = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, rip)));
   if (HostAsm::fits32(rip)) {
@@ -72,11 +83,12 @@ void Emitter::landing(u64 rip) {
   transfer(rip, false);
 }
 
-void Emitter::link_to(u64 rip, u32 kind, bool call) {
+void Emitter::link_to(u64 rip, u32 kind, bool call, u64 flags) {
   PANGEA_ASSERT(block_.links.size() < block_.links.capacity());
   Link& l = block_.links.emplace_back();
   l.rip = rip;
   l.kind = kind;
+  l.flags = flags;
   l.from = &block_;
   a_.align_for_patch();
   l.rel32 = call ? a_.call() : a_.jmp();
@@ -93,7 +105,7 @@ void Emitter::poll_indirect() {
 
 /// Jumps to, or calls, the block at the RIP in kT0.
 void Emitter::exit_indirect(bool call) {
-  PANGEA_ASSERT(flags_ != Flags::Host);
+  PANGEA_ASSERT(flags_ == Flags::Memory || flags_ == Flags::Both);
   if (block_.key.kind & kOne) {
     a_.jmp_to(stubs_.exit_request);
     return;
@@ -115,7 +127,7 @@ void Emitter::exit_indirect(bool call) {
 
 void Emitter::do_Jcc(const Insn& i) {
   load_flags();
-  save_flags();
+  if (!recipe_) save_flags();
   const u64 target = truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0});
   const Flags at_branch = flags_;
   if (target <= rip_) {  // a loop: the taken way is the straight one
@@ -135,7 +147,6 @@ void Emitter::do_Jcc(const Insn& i) {
 }
 
 void Emitter::do_JmpRel(const Insn& i) {
-  save_flags();
   exit_to(truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0}));
   end_block();
 }
@@ -144,11 +155,11 @@ void Emitter::do_JmpRel(const Insn& i) {
 void Emitter::load_target(const Insn& i, unsigned bytes) {
   if (i.has_mem) {
     const HostMem m = operand(i, bytes, true, false);
-    clobber_flags();
+    to_memory();
     touch_t0();
     load_sized(kT0, m, bytes);
   } else {
-    clobber_flags();
+    to_memory();
     touch_t0();
     load_guest(kT0, i.rm);
     if (bytes == 4) a_.mov32(kT0, kT0);
@@ -166,7 +177,7 @@ void Emitter::do_CallRel(const Insn& i) {
   const unsigned bytes = bits64() ? 8 : i.opsize;
   const u64 target = truncate_ip(next_rip() + i.imm) & (bytes == 2 ? 0xffff : ~u64{0});
   push_return(bytes);
-  clobber_flags();
+  to_memory();
   end_block();
   if (block_.key.kind & kOne) return exit_to(target);
   if (target <= rip_) poll(target);
@@ -203,7 +214,7 @@ void Emitter::do_CallRm(const Insn& i) {
 void Emitter::do_Ret(const Insn& i) {
   const unsigned bytes = bits64() ? 8 : i.opsize;
   const HostMem m = stack_operand(0, bytes, true, false);
-  clobber_flags();
+  to_memory();
   load_sized(kT0, m, bytes);
   add_sp(static_cast<i64>(bytes + (i.imm_bytes ? i.imm & 0xffff : 0)));
   end_block();
@@ -229,6 +240,7 @@ void Emitter::do_Loop(const Insn& i) {
   a_.op_rr(0x85, RAX, RAX, i.addrsize == 8);
   not_taken[1] = a_.jcc(Cond::E);
   flags_ = Flags::Memory;
+  recipe_ = {};
   exit_to(target);
   for (u8* p : not_taken)
     if (p) a_.bind_here(p);
@@ -239,7 +251,7 @@ void Emitter::do_Loop(const Insn& i) {
 
 void Emitter::do_Jrcxz(const Insn& i) {
   const u64 target = truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0});
-  clobber_flags();
+  to_memory();
   if (i.addrsize == 2) a_.b(0x66);
   a_.op_rr(0x85, RCX, RCX, i.addrsize == 8);
   u8* fall = a_.jcc(Cond::NE);

@@ -51,26 +51,126 @@ void Emitter::compute_liveness() {
   }
 }
 
-void Emitter::save_flags() {
-  if (flags_ != Flags::Host) return;
+/// Host RFLAGS -> memory. RAX is lost. Two stores, since a merge of AH and AL would stall.
+void Emitter::store_host_flags() {
   a_.lahf();
-  a_.seto_al();
-  a_.store16(gs_at(kOffFlags), RAX);
-  flags_ = Flags::Both;
+  a_.store_ah(gs_at(kOffFlags + 1));
+  a_.seto_mem(gs_at(kOffFlags));
 }
 
-void Emitter::clobber_flags() {
+void Emitter::save_flags() {
+  if (flags_ == Flags::Recipe) emit_recipe(recipe_);
+  if (flags_ == Flags::Host || flags_ == Flags::Recipe) {
+    store_host_flags();
+    flags_ = Flags::Both;
+  }
+}
+
+void Emitter::to_memory() {
   save_flags();
   flags_ = Flags::Memory;
 }
 
+void Emitter::clobber_flags() {
+  if (flags_ == Flags::Recipe) return;
+  if (flags_ == Flags::Host && recipe_ && !(written_ & recipe_.registers()))
+    flags_ = Flags::Recipe;
+  else
+    to_memory();
+}
+
 void Emitter::load_flags() {
+  if (flags_ == Flags::Recipe) {
+    emit_recipe(recipe_);
+    flags_ = Flags::Host;
+  }
   if (flags_ != Flags::Memory) return;
-  a_.load_zx16(RAX, gs_at(kOffFlags));
+  a_.load_zx8(RAX, gs_at(kOffFlags));
   a_.b(0x04);  // add al, 127: OF from the saved bit
   a_.b(0x7f);
+  a_.load_ah(gs_at(kOffFlags + 1));
   a_.sahf();
   flags_ = Flags::Both;
+}
+
+void Emitter::emit_recipe(const Recipe& r) {
+  const u8 a = kHostOf[r.a];
+  const u8 b = r.b == 0xff ? u8{0} : u8{kHostOf[r.b]};
+  const bool wide = r.bytes == 8, immediate = r.b == 0xff;
+  if (r.op == Recipe::Add || r.op == Recipe::Sub) {  // undo and do again in RAX
+    const Alu undo = r.op == Recipe::Add ? Alu::Sub : Alu::Add, again = r.op == Recipe::Add ? Alu::Add : Alu::Sub;
+    if (wide)
+      a_.mov(RAX, a);
+    else
+      a_.mov32(RAX, a);
+    for (const Alu op : {undo, again}) {
+      if (immediate)
+        a_.alu_imm(op, RAX, r.imm, wide);
+      else
+        a_.op_rr(static_cast<u8>((static_cast<u8>(op) << 3) | 1), b, RAX, wide);
+    }
+    return;
+  }
+  const bool test = r.op == Recipe::Test;
+  if (r.bytes == 1) {
+    a_.rex(false, immediate ? u8{0} : b, kNoReg, a, true);
+    if (immediate) {
+      a_.b(test ? 0xf6 : 0x80);
+      a_.b(static_cast<u8>(0xc0 | ((test ? 0 : 7) << 3) | (a & 7)));
+      a_.b(static_cast<u8>(r.imm));
+    } else {
+      a_.b(test ? 0x84 : 0x38);
+      a_.b(static_cast<u8>(0xc0 | ((b & 7) << 3) | (a & 7)));
+    }
+  } else if (!immediate) {
+    a_.op_rr(test ? 0x85 : 0x39, b, a, wide);
+  } else if (test) {
+    a_.op_rr(0xf7, 0, a, wide);
+    a_.d(static_cast<u32>(r.imm));
+  } else {
+    a_.alu_imm(Alu::Cmp, a, r.imm, wide);
+  }
+}
+
+u32 Emitter::written_registers(const Insn& i) {
+  u32 mask = 0;
+  for (unsigned k = 0; k < kMaxOperands; ++k) {
+    const Operand& o = i.row->op[k];
+    if (o.cls != RegClass::Gpr || !o.write) continue;
+    const bool high = i.op_bytes[k] == 1 && !i.rex_present;
+    u8 n = 0xff;
+    if (o.where == Where::Reg)
+      n = i.reg;
+    else if (o.where == Where::Rm && !i.has_mem)
+      n = i.rm;
+    else if (o.where == Where::Vvvv)
+      n = i.vvvv;
+    else if (o.where == Where::OpcodeReg)
+      n = static_cast<u8>((i.opcode & 7) | ((i.rex & 1) << 3));
+    else if (o.where == Where::Implicit)
+      n = o.fixed;
+    if (n == 0xff) continue;
+    mask |= 1u << n;
+    if (high && n < 8) mask |= 1u << (n & 3);
+  }
+  return mask;
+}
+
+void Emitter::before_insn(const Insn& i) {
+  written_ = written_registers(i);
+  if (flags_ != Flags::Recipe || !(written_ & recipe_.registers())) return;
+  const u16 overwritten = i.row->attr & kMaybeFlags ? u16{0} : i.row->flags_written;
+  if (live_after_[index_] & ~overwritten) to_memory();  // the recipe dies here and somebody still wants the flags
+}
+
+void Emitter::after_insn(const Insn& i) {
+  if (produced_) {
+    recipe_ = recipe_of(i);
+  } else if (recipe_ && (written_ & recipe_.registers())) {
+    recipe_ = {};
+    if (flags_ == Flags::Recipe) flags_ = Flags::Memory;  // nobody wants them (before_insn)
+  }
+  produced_ = false;
 }
 
 void Emitter::before_native(const Insn& i) {
@@ -87,7 +187,9 @@ void Emitter::before_native(const Insn& i) {
 void Emitter::after_native(const Insn& i) {
   const IsaRow& r = *i.row;
   if (!r.flags_written) return;
-  if ((r.attr & kMaybeFlags) && immediate_count(i) == 0 && flags_ == Flags::Memory) return;
+  const bool unchanged = (r.attr & kMaybeFlags) && immediate_count(i) == 0;
+  if (unchanged && flags_ != Flags::Host && flags_ != Flags::Both) return;
   flags_ = Flags::Host;
+  produced_ = true;
 }
 }  // namespace pangea::jit

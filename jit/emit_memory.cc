@@ -75,6 +75,9 @@ void Emitter::effective_address(const Insn& i) {
 HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
   const bool other_base = seg == Seg::Fs || seg == Seg::Gs;
   if (careful() || (!bits64() && other_base)) {
+    if (flags_ == Flags::Recipe) {  // kT0 is in use, RAX is not
+      to_memory();
+    }
     a_.mov_imm(RAX, AccessDescriptor::make(seg, size, read, write, access_slot_));
     a_.call_to(stubs_.bounce);
     if (++access_slot_ > 3) PANGEA_UNREACHABLE("more than four accesses in one instruction");
@@ -90,6 +93,7 @@ HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
   c.descriptor = AccessDescriptor::make(seg, size, read, write, 0);
   c.tag = off_entries(bank()) + (write ? kTagWrite : kTagRead);
   c.insn = static_cast<u16>(index_);
+  c.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
   colds_.push_back(c);
   return at(kT0);
 }
@@ -126,6 +130,7 @@ HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
   c.descriptor = AccessDescriptor::make(Seg::Ds, size, !write, write, 0);
   c.value = gva;
   c.insn = static_cast<u16>(index_);
+  c.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
   colds_.push_back(c);
   return at(kT0, static_cast<i32>(gva & kPageMask));
 }
@@ -149,6 +154,7 @@ HostMem Emitter::region_access(const AccessPlan& plan) {
   Cold c{Cold::Unmerge};
   c.from = slow_;
   c.insn = static_cast<u16>(index_);
+  c.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
   c.value = rip_;
   colds_.push_back(c);
   a_.store(slot, kT0);

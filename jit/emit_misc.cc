@@ -134,7 +134,7 @@ void Emitter::do_Bt(const Insn& i) {
   if (!i.has_mem) return emit_native(i);
   // The register bit offset reaches beyond the operand: move the address by whole operands, then use the offset modulo
   // it.
-  clobber_flags();
+  to_memory();
   touch_t0();
   const unsigned bytes = i.opsize;
   const unsigned log = bytes == 8 ? 6 : bytes == 4 ? 5 : 4;

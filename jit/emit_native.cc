@@ -263,6 +263,7 @@ void Emitter::emit_native(const Insn& i, bool accumulator) {
   before_native(i);
   load_assigned(s);
   block_.insns.back().flags_in_host = flags_ == Flags::Host;
+  block_.insns.back().recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
   encode(i, s, accesses ? &mem : nullptr);
   store_assigned(i, s);
   after_native(i);

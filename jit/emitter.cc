@@ -35,6 +35,10 @@ Emitter::Emitter(HostAsm asm_, Block& block, std::span<const Insn> insns, const 
 bool Emitter::emit() {
   if (bits64() && !(block_.key.kind & (kCareful | kOne | kUnmerged))) plan_ = plan_regions(insns_);
   compute_liveness();
+  if (block_.key.flags) {
+    flags_ = Flags::Recipe;
+    recipe_ = Recipe::unpack(block_.key.flags);
+  }
   block_.code = a_.here();
   block_.insn_count = static_cast<u16>(insns_.size());
   block_.insns.reserve(insns_.size());
@@ -53,7 +57,6 @@ bool Emitter::emit() {
     index_ = static_cast<unsigned>(insns_.size() - 1);
     const u64 next = rip_;
     rip_ = truncate_ip(rip_ - insn().length);
-    save_flags();
     exit_to(next);
   }
   block_.cold = a_.size();
@@ -65,7 +68,9 @@ bool Emitter::emit() {
 
 bool Emitter::emit_insn() {
   const Insn& i = insn();
-  block_.insns.push_back({static_cast<u16>(a_.size()), static_cast<u16>(rip_ - block_.key.rip), flags_ == Flags::Host});
+  block_.insns.push_back({static_cast<u16>(a_.size()), static_cast<u16>(rip_ - block_.key.rip), flags_ == Flags::Host,
+                          flags_ == Flags::Recipe ? recipe_.pack() : 0});
+  before_insn(i);
   careful_access_ = false;
   access_slot_ = 0;
   if (i.row->cls == IsaClass::Exec || forbidden(i, block_.key.mode)) {
@@ -80,6 +85,7 @@ bool Emitter::emit_insn() {
   } else {
     emit_native(i);
   }
+  after_insn(i);
   return true;
 }
 
@@ -94,7 +100,8 @@ void Emitter::dispatch_control(const Insn& i) {
 
 void Emitter::emit_exec() {
   const Insn& i = insn();
-  clobber_flags();
+  to_memory();
+  recipe_ = {};
   ExecRecord& r = block_.execs.emplace_back();
   touch_t0();
   r.insn = i;
@@ -105,6 +112,12 @@ void Emitter::emit_exec() {
   a_.mov_imm(kT0, reinterpret_cast<u64>(&r));
   a_.call_to(stubs_.exec);
   if (r.leaves) end_block();
+}
+
+void Emitter::save_cold(const Cold& c) {
+  if (!c.recipe) return;
+  emit_recipe(Recipe::unpack(c.recipe));
+  store_host_flags();
 }
 
 void Emitter::emit_cold() {
@@ -119,10 +132,11 @@ void Emitter::emit_cold() {
         if (c.kind == Cold::MissConstant) a_.mov_imm(kT0, c.value);
         a_.mov_imm(RAX, c.descriptor);
         a_.call_to(stubs_.miss);
-        block_.colds.push_back({static_cast<u16>(a_.size()), c.insn});
+        block_.colds.push_back({static_cast<u16>(a_.size()), c.insn, c.recipe});
         a_.jmp_to(c.retry);
         break;
       case Cold::Unmerge:
+        save_cold(c);
         if (options_.count_instructions)
           a_.alu_mem_imm(Alu::Sub, gs_at(kOffInstructions), static_cast<i32>(insns_.size() - c.insn), true);
         link_to(c.value, kUnmerged);
@@ -135,6 +149,7 @@ void Emitter::emit_cold() {
         break;
       }
       case Cold::ExitAt:
+        save_cold(c);
         a_.mov_imm(kT0, c.value);
         a_.jmp_to(stubs_.exit_request);
         break;

@@ -2,9 +2,10 @@
 // them.
 //
 // Where the guest's arithmetic flags are. At block edges they are in memory (VcpuState::jit_flags_ax, an image as LAHF
-// and SETO make it). Inside a block an operation leaves them in the host's RFLAGS; whatever clobbers those (a memory
-// check, a poll, a count) saves them first, whatever needs them loads them back. So at each point where a fault or an
-// exit can happen they are exact, and the record of the instruction says where.
+// and SETO make it) or given by a recipe (recipe.h). Inside a block an operation leaves them in the host's RFLAGS;
+// whatever clobbers those (a memory check, a poll, a count) keeps a recipe or saves them first, whatever needs them
+// gets them back. So at each point where a fault or an exit can happen they are exact, and the record of the
+// instruction says where.
 #pragma once
 #include <array>
 #include <span>
@@ -14,6 +15,7 @@
 #include "jit/block.h"
 #include "jit/host_asm.h"
 #include "jit/layout.h"
+#include "jit/recipe.h"
 #include "jit/regions.h"
 #include "jit/stubs.h"
 
@@ -49,7 +51,7 @@ class Emitter {
   HostAsm& code() { return a_; }
 
  private:
-  enum class Flags : u8 { Host, Memory, Both };
+  enum class Flags : u8 { Host, Memory, Both, Recipe };
 
   // emitter.cc
   bool emit_insn();
@@ -65,9 +67,15 @@ class Emitter {
 
   // emit_flags.cc
   void compute_liveness();
-  bool may_leave(unsigned k) const;   // instruction k can leave the block before it has finished
-  void save_flags();                  // after it the flags are (also) in memory; clobbers RAX
-  void clobber_flags();               // host RFLAGS are about to be lost
+  bool may_leave(unsigned k) const;  // instruction k can leave the block before it has finished
+  void save_flags();                 // after it the flags are (also) in memory; clobbers RAX
+  void clobber_flags();              // host RFLAGS are about to be lost; a recipe may stand for them
+  void to_memory();                  // the flags are in memory and nowhere else
+  void store_host_flags();
+  void emit_recipe(const Recipe& r);  // host RFLAGS by the recipe; clobbers RAX
+  static u32 written_registers(const Insn& i);
+  void before_insn(const Insn& i);
+  void after_insn(const Insn& i);
   void load_flags();                  // after it the flags are (also) in the host; clobbers RAX
   void before_native(const Insn& i);  // the operation reads flags or changes only some
   void after_native(const Insn& i);
@@ -106,10 +114,11 @@ class Emitter {
   void exit_to(u64 rip);          // direct jump to a known address
   void exit_indirect(bool call);  // kT0 = target
   void transfer(u64 rip, bool call);
+  bool same_page(u64 rip) const;
   void landing(u64 rip);
   void poll_indirect();
-  void poll(u64 rip);
-  void link_to(u64 rip, u32 kind, bool call = false);  // patchable jump or call inside the guest page
+  void poll(u64 rip, u64 recipe = 0);
+  void link_to(u64 rip, u32 kind, bool call = false, u64 flags = 0);  // patchable jump or call inside the guest page
   void end_block() { ended_ = true; }
   void load_target(const Insn& i, unsigned bytes);
   void push_return(unsigned bytes);
@@ -126,7 +135,10 @@ class Emitter {
     u16 insn = 0;
     i32 tag = 0;  // offset of the tag array to undo the subtraction
     unsigned link = 0;
+    u64 recipe = 0;  // the flags are by this recipe and have to be saved
   };
+
+  void save_cold(const Cold& c);
 
   HostAsm a_;
   Block& block_;
@@ -137,6 +149,9 @@ class Emitter {
   unsigned index_ = 0;
   u64 rip_ = 0;
   Flags flags_ = Flags::Memory;
+  Recipe recipe_;          // valid for the current flags, wherever else they are
+  bool produced_ = false;  // the current instruction made new flags
+  u32 written_ = 0;        // guest registers that the current instruction writes
   bool ended_ = false;
   bool careful_access_ = false;  // the current instruction has an access to commit
   unsigned access_slot_ = 0;

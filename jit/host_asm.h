@@ -70,6 +70,22 @@ class HostAsm {
     b(0xb7);
     modrm_mem(dst, m);
   }
+  void load_zx8(u8 dst, const HostMem& m) {
+    if (m.gs) b(0x65);
+    rex(false, dst, m.index, m.base, false);
+    b(0x0f);
+    b(0xb6);
+    modrm_mem(dst, m);
+  }
+  // AH as the legacy encoding names it (register number 4, no REX).
+  void store_ah(const HostMem& m) { op_rm(0x88, 4, m, false); }
+  void load_ah(const HostMem& m) { op_rm(0x8a, 4, m, false); }
+  void seto_mem(const HostMem& m) {
+    b(0x65);
+    b(0x0f);
+    b(0x90);
+    modrm_mem(0, m);
+  }
   void zx16(u8 dst, u8 src) {
     rex(false, dst, kNoReg, src, false);
     b(0x0f);

@@ -18,6 +18,7 @@ struct Runner {
   x86::BounceAccess open[4];  // accesses of the careful instruction under way
   unsigned open_count = 0;
   std::atomic<bool> flush_jumps{false};  // set by other threads when a block died
+  u64 recipe = 0;                        // the way out left the flags to this packed Recipe
   bool keep_returns = false;             // the last way out changed neither mode nor mappings: the return stack is good
   bool check_interrupts = false;         // IF rose: the dispatcher looks for a pending interrupt before it goes on
 };

@@ -61,7 +61,10 @@ const InsnRecord& Translator::leave_at(Runner& r, u64 pc) {
   usize k = 0;
   if (offset > b->cold) {
     for (const ColdRecord& cold : b->colds)
-      if (cold.host == offset) k = cold.insn;
+      if (cold.host == offset) {
+        k = cold.insn;
+        r.recipe = cold.recipe;
+      }
   } else {
     while (k + 1 < b->insns.size() && b->insns[k + 1].host < offset) ++k;
   }

@@ -82,7 +82,7 @@ bool Translator::ready_code_page(Vcpu& c, PageNumber page) {
   return false;
 }
 
-Outcome Translator::find(Runner& r, u32 kind, Block*& out) {
+Outcome Translator::find(Runner& r, u32 kind, u64 flags, Block*& out) {
   VcpuState& s = r.c.state();
   for (;;) {
     const bool bits64 = (s.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
@@ -94,7 +94,7 @@ Outcome Translator::find(Runner& r, u32 kind, Block*& out) {
                  t.gpa.v);
       return Outcome::Shutdown;
     }
-    const BlockKey key{s.rip, bits64 ? 0 : s.seg[1].base, t.gpa, s.mode, kind};
+    const BlockKey key{s.rip, bits64 ? 0 : s.seg[1].base, t.gpa, s.mode, kind, flags};
     {
       const std::lock_guard lock(mutex_);
       out = map_.find(key);
