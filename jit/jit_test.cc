@@ -143,6 +143,22 @@ TEST(Jit, MemoryMappedIo) {
   EXPECT_EQ(f.io.last_write, 0x1234u);
 }
 
+GUEST(push_memory,
+      "push $1\npush $2\npush $3\npush 16(%rsp)\npush 16(%rsp)\npush 16(%rsp)\npop %rax\npop %rbx\npop %rcx\n"
+      "pop 8(%rsp)\npop %rdx\npop %rsi\n")
+TEST(Jit, PushAndPopOfStackOperands) {
+  Fixture f;
+  LOAD(f, push_memory);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  const VcpuState& s = f.vcpu->state();
+  EXPECT_EQ(s.gpr[0], 3u);
+  EXPECT_EQ(s.gpr[3], 2u);
+  EXPECT_EQ(s.gpr[1], 1u);
+  EXPECT_EQ(s.gpr[2], 2u);
+  EXPECT_EQ(s.gpr[6], 3u);
+  EXPECT_EQ(s.gpr[4], Fixture::kStackTop);
+}
+
 class Modes : public testing::TestWithParam<bool> {};
 TEST_P(Modes, OneInstructionPerBlockGivesTheSame) {
   EngineOptions o;

@@ -91,7 +91,8 @@ Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
       if (out.count > 0) break;
       return raise_gp(c);
     }
-    if (d == DecodeStatus::Undefined || (!admitted(c, i) && !fall_back(i))) i = undefined(d == DecodeStatus::Ok ? i.length : 1);
+    if (d == DecodeStatus::Undefined || (!admitted(c, i) && !fall_back(i)))
+      i = undefined(d == DecodeStatus::Ok ? i.length : 1);
     out.bytes += i.length;
     ++out.count;
     if (out.page_count == 2 || ends_block(i)) break;

@@ -52,13 +52,13 @@ class Planner {
       }
       StackAccess s;
       const bool stack = stack_access(i, s);
-      if (stack) note(k, s.base, s.disp, s.size, s.write, true);
       if (i.has_mem && !(i.row->attr & kAddr) && control_id(i) != EmitId::Bt && control_id(i) != EmitId::Lea &&
           control_id(i) != EmitId::PopRm && i.addrsize == 8 && i.seg != Seg::Fs && i.seg != Seg::Gs &&
           i.index == Reg::None && i.base != Reg::None) {
         const OperandAccess a = operand_access(i);
         note(k, static_cast<u8>(i.base), i.disp, a.size, a.write, false);
       }
+      if (stack) note(k, s.base, s.disp, s.size, s.write, true);  // PUSH and CALL read their operand first
       after(i);
     }
     keep_useful();
