@@ -16,6 +16,9 @@ class PageGate {
   virtual bool acquire(Agent& agent, PageNumber page, Access access) = 0;
   /// Like acquire(Write), for an agent about to overwrite the whole page: its old content need not be fetched.
   virtual bool claim(Agent& agent, PageNumber page) = 0;
+  /// The instruction (or DMA step) for which `agent` has waited, perhaps several times, has retired or was given up:
+  /// the pages it got may go. Called once after one or more acquire() or claim(), while the agent is running.
+  virtual void retired(Agent& agent) {}
 };
 
 /// Whoever keeps copies derived from a page's *bytes* as instructions (the translator) hears of each lost or written
