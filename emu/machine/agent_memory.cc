@@ -21,6 +21,7 @@ bool AgentMemory::obtain(PageNumber page, Access access, bool whole) {
     note_may_hold(page);
     if (memory_.pages.may(page, access)) return true;
     PANGEA_ASSERT(memory_.gate);
+    waited_ = true;
     const bool got = whole && access == Access::Write ? memory_.gate->claim(*this, page)
                                                       : memory_.gate->acquire(*this, page, access);
     if (!got) {
@@ -45,7 +46,8 @@ DmaStatus AgentMemory::each_page(Gpa at, u64 bytes, Access access, F&& use) {
       std::atomic_thread_fence(std::memory_order_seq_cst);
       if (memory_.pages.load(page) & PageTable::kHasCode) memory_.code->code_page_lost(page);
     }
-    if (holding()) release_holds();
+    if (waited_) memory_.gate->retired(*this);
+    waited_ = false;
     park();
     done += part;
   }

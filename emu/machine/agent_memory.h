@@ -32,6 +32,7 @@ class AgentMemory final : public Agent, public devices::DmaPort {
 
   NodeMemory& memory_;
   std::atomic<u32> exit_request_{0};
+  bool waited_ = false;  // for the page in use: the gate wants to hear when it may go
 };
 
 /// The loader's way to it.

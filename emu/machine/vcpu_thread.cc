@@ -209,7 +209,7 @@ bool VcpuThread::deliver(F&& attempt) {
       if (acquire()) continue;
       return false;
     }
-    if (vcpu_.holding()) vcpu_.release_holds();
+    retired();
     if (o != Outcome::Shutdown) return true;
     die();
     return false;
@@ -219,7 +219,7 @@ bool VcpuThread::deliver(F&& attempt) {
 void VcpuThread::deliver_exception() {
   if (VcpuDebugger* d = debugger_.load(); d && d->takes_exception(vcpu_)) {
     vcpu_.state().exception.valid = false;
-    if (vcpu_.holding()) vcpu_.release_holds();
+    retired();
     stop_for_debugger(*d);
     return;
   }
@@ -231,9 +231,18 @@ bool VcpuThread::acquire() {
   PANGEA_ASSERT(vcpu_.memory().gate);
   activity_.store(VcpuActivity::WaitsForPage, std::memory_order_relaxed);
   page_waits_.fetch_add(1, std::memory_order_relaxed);
+  waited_ = true;
   const bool got = vcpu_.memory().gate->acquire(vcpu_, s.wait_page, s.wait_access);
   activity_.store(VcpuActivity::Running, std::memory_order_relaxed);
   return got;
+}
+
+/// What the vCPU waited for has been used: the pages may go.
+void VcpuThread::retired() {
+  if (!waited_) return;
+  waited_ = false;
+  if (vcpu_.holding()) vcpu_.release_holds();
+  vcpu_.memory().gate->retired(vcpu_);
 }
 
 /// Gets the page that the instruction wants and runs that instruction until it has retired or faulted.
@@ -242,7 +251,7 @@ Outcome VcpuThread::finish_waiting() {
     if (!acquire()) return Outcome::Next;
     const Outcome o = step();
     if (o == Outcome::Wait) continue;
-    if (o != Outcome::Fault && vcpu_.holding()) vcpu_.release_holds();  // a fault keeps them until it is delivered
+    if (o != Outcome::Fault) retired();  // a fault keeps its pages until it has been delivered
     return o;
   }
 }
@@ -284,7 +293,7 @@ void VcpuThread::handle(Outcome o) {
 }
 
 void VcpuThread::die() {
-  if (vcpu_.holding()) vcpu_.release_holds();
+  retired();
   dead_ = true;
   events_.triple_fault(id());
 }

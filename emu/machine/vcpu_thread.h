@@ -102,6 +102,7 @@ class VcpuThread {
   bool deliver(F&& attempt);
   bool acquire();
   x86::Outcome finish_waiting();
+  void retired();
   void die();
   void stop_for_debugger(VcpuDebugger& d);
   void wake();
@@ -119,8 +120,9 @@ class VcpuThread {
   std::atomic<VcpuActivity> activity_{VcpuActivity::Paused};
   std::atomic<VcpuDebugger*> debugger_{nullptr};
   std::atomic<u64> halt_ns_{0}, page_waits_{0};
-  int accepted_ = -1;  // vector acknowledged at the APIC and not yet delivered
-  bool dead_ = false;  // triple fault: waits for a reset
+  int accepted_ = -1;    // vector acknowledged at the APIC and not yet delivered
+  bool dead_ = false;    // triple fault: waits for a reset
+  bool waited_ = false;  // for pages of the instruction or event under way
   u32 pauses_ = 0;
 };
 }  // namespace pangea::machine
