@@ -42,6 +42,13 @@ bool decodes_without(const C& c, std::initializer_list<u8> drop) {
   return decode(b.data(), 15, c.size, insn) == DecodeStatus::Ok;
 }
 
+/// Decodes the instruction with every 67 prefix turned into 66.
+bool decodes_with_66_for_67(const C& c) {
+  std::array<u8, 32> b{};
+  for (usize i = 0; i < 15; i++) b[i] = i < c.prefixes && c.bytes[i] == 0x67 ? u8{0x66} : c.bytes[i];
+  Insn insn;
+  return decode(b.data(), 15, c.size, insn) == DecodeStatus::Ok;
+}
 /// Decodes a VEX instruction with `clear` and then `set` applied to its last prefix byte (W vvvv L pp).
 bool decodes_with_vex(const C& c, u8 clear, u8 set) {
   std::array<u8, 32> b{};
@@ -96,9 +103,11 @@ constexpr OracleDifference kDifferences[] = {
      [](const C& c) {
        return c.kind == Disagreement::Length && row_is(c, {"ud0", "ud1"});
      }},
-    {"near branches with 67 and REX.W: Capstone takes a displacement of another size",
+    {"67 with REX.W: Capstone takes it for 66",
      [](const C& c) {
-       return c.kind == Disagreement::Length && c.has67 && (c.insn.rex & 8) && (c.insn.row->attr & kForce64);
+       if (!c.has67 || !(c.insn.rex & 8)) return false;
+       if (c.kind == Disagreement::Length) return (c.insn.row->attr & kForce64) != 0;
+       return only_theirs(c) && decodes_with_66_for_67(c);
      }},
     {"66 with F2 or F3: Capstone forgets the operand size of the immediate",
      [](const C& c) { return c.kind == Disagreement::Length && c.has66 && c.rep; }},
@@ -106,9 +115,11 @@ constexpr OracleDifference kDifferences[] = {
     // --- Capstone decodes, we do not ---
     {"LOCK is undefined unless the form is lockable and its destination is memory (SDM Vol. 2A, LOCK)",
      [](const C& c) { return only_theirs(c) && c.lock && decodes_without(c, {0xf0}); }},
-    {"NP and NFx forms are undefined with 66, F2 or F3 (SDM Vol. 2A, 3.1.1.1); Capstone ignores the prefix",
+    {"NP and NFx forms are undefined with 66, F2 or F3, those with 66 with F2 or F3 (SDM Vol. 2A, 3.1.1.1); Capstone "
+     "ignores the prefix",
      [](const C& c) {
-       return only_theirs(c) && (c.has66 || c.rep) && !is_vex(c) && decodes_without(c, {0xf0, 0x66, 0xf2, 0xf3});
+       return only_theirs(c) && (c.has66 || c.rep) && !is_vex(c) &&
+              (decodes_without(c, {0xf0, 0x66, 0xf2, 0xf3}) || decodes_without(c, {0xf0, 0xf2, 0xf3}));
      }},
     {"VEX after 66, F2, F3, LOCK or REX is undefined (SDM Vol. 2A, 2.3.2)",
      [](const C& c) { return only_theirs(c) && is_vex(c) && (c.has66 || c.rep || c.lock || c.insn.rex); }},
