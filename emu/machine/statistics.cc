@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -16,6 +17,34 @@
 namespace pangea::machine {
 using nlohmann::json;
 
+void LatencyHistogram::record(u64 ns) {
+  // Sixteen buckets per power of two; below 16 ns one per nanosecond.
+  const unsigned top = static_cast<unsigned>(std::bit_width(ns | 1)) - 1;
+  const unsigned index =
+      top < 4 ? static_cast<unsigned>(ns) : (top - 3) * kSub + static_cast<unsigned>((ns >> (top - 4)) & 15);
+  bucket_[std::min(index, kBuckets - 1)].fetch_add(1, std::memory_order_relaxed);
+  count_.fetch_add(1, std::memory_order_relaxed);
+}
+
+double LatencyHistogram::percentile_us(unsigned per_mille) const {
+  const u64 total = count();
+  u64 left = (total * per_mille + 999) / 1000;
+  for (unsigned i = 0; i < kBuckets && total > 0; ++i) {
+    const u64 n = bucket_[i].load(std::memory_order_relaxed);
+    if (n < left) {
+      left -= n;
+      continue;
+    }
+    if (i < kSub) return static_cast<double>(i) / 1000;
+    const unsigned shift = i / kSub - 1;
+    return static_cast<double>(((u64{kSub} + i % kSub) << shift) + (u64{1} << shift) / 2) / 1000;  // middle
+  }
+  return 0;
+}
+
+LatencySummary summarise(const LatencyHistogram& h) { return {h.count(), h.percentile_us(500), h.percentile_us(990)}; }
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LatencySummary, count, p50_us, p99_us)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(VcpuStatistics, id, node, instructions, mips, halt_s)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HotPage, page, count)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NodeStatistics, id, remote_faults_read, remote_faults_write, ipi_remote, ipis_sent,
@@ -23,12 +52,6 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NodeStatistics, id, remote_faults_read, remot
                                    translated_instructions, vcpus, hot_pages)
 
 namespace {
-json latency_json(const LatencyHistogram::Counts& c) {
-  return {{"count", LatencyHistogram::total(c)},
-          {"p50_us", LatencyHistogram::percentile_us(c, 50)},
-          {"p99_us", LatencyHistogram::percentile_us(c, 99)}};
-}
-
 /// Resident MiB of the process and of the mapping that begins at `frames`. Source: Linux proc(5), smaps.
 void read_resident(const u8* frames, double& rss_mib, double& frames_mib) {
   std::ifstream smaps("/proc/self/smaps");
@@ -82,20 +105,21 @@ std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wal
   out["nodes"] = json::array();
   u64 translations = 0, instructions = 0;
   std::map<u64, u64> hot;
-  LatencyHistogram::Counts ipi{};
+  LatencySummary ipi;
   for (const NodeStatistics& n : nodes) {
     json record = n;
     for (const char* key : {"vcpus", "hot_pages", "ipi_remote"}) record.erase(key);
-    record["remote_faults_read"] = latency_json(n.remote_faults_read);
-    record["remote_faults_write"] = latency_json(n.remote_faults_write);
     out["nodes"].push_back(std::move(record));
     for (const VcpuStatistics& v : n.vcpus) out["vcpus"].push_back(v);
     translations += n.translations;
     instructions += n.translated_instructions;
     for (const HotPage& p : n.hot_pages) hot[p.page] += p.count;
-    for (usize i = 0; i < ipi.size(); ++i) ipi[i] += n.ipi_remote[i];
+    // Each node measures the interrupts that it received. Their percentiles cannot be added: the slower node's stand.
+    ipi.count += n.ipi_remote.count;
+    ipi.p50_us = std::max(ipi.p50_us, n.ipi_remote.p50_us);
+    ipi.p99_us = std::max(ipi.p99_us, n.ipi_remote.p99_us);
   }
-  out["ipi_remote"] = latency_json(ipi);
+  out["ipi_remote"] = ipi;
   out["translations"] = translations;
   out["translated_instructions"] = instructions;
   std::vector<std::pair<u64, u64>> order(hot.begin(), hot.end());

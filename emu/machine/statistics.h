@@ -1,16 +1,36 @@
 // What -stats writes: one record per node, gathered where the node runs, put together on node 0.
 #pragma once
+#include <atomic>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "emu/base/result.h"
-#include "emu/machine/node/latency.h"
 #include "emu/mem/address.h"
 
 namespace pangea::machine {
 class LocalMachine;
 class Symbols;
+
+/// Latencies in buckets of about 6 % width, from 1 ns to minutes. Any thread records; readers see a recent state.
+class LatencyHistogram {
+ public:
+  void record(u64 ns);
+  u64 count() const { return count_.load(std::memory_order_relaxed); }
+  /// Latency in microseconds that `per_mille` / 1000 of the records do not exceed; 0 without records.
+  double percentile_us(unsigned per_mille) const;
+
+ private:
+  static constexpr unsigned kSub = 16, kBuckets = 40 * kSub;
+  std::atomic<u64> count_{0};
+  std::atomic<u64> bucket_[kBuckets] = {};
+};
+
+struct LatencySummary {
+  u64 count = 0;
+  double p50_us = 0, p99_us = 0;
+};
+LatencySummary summarise(const LatencyHistogram& h);
 
 struct VcpuStatistics {
   u32 id = 0, node = 0;
@@ -23,8 +43,7 @@ struct HotPage {
 };
 struct NodeStatistics {
   u32 id = 0;
-  // Waits for pages of other nodes, by access; interrupts from other nodes, from sending to acceptance.
-  LatencyHistogram::Counts remote_faults_read{}, remote_faults_write{}, ipi_remote{};
+  LatencySummary remote_faults_read, remote_faults_write, ipi_remote;
   u64 ipis_sent = 0, bytes_sent = 0, bytes_received = 0;
   double rss_mib = 0;     // resident memory of the process
   double frames_mib = 0;  // guest pages in it
