@@ -74,7 +74,7 @@ void Emitter::effective_address(const Insn& i) {
 
 HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
   const bool other_base = seg == Seg::Fs || seg == Seg::Gs;
-  if (careful() || (!bits64() && other_base)) {
+  if (careful() || (!bits64() && (other_base || seg == Seg::Cs))) {
     if (flags_ == Flags::Recipe) {  // kT0 is in use, RAX is not
       to_memory();
     }

@@ -112,6 +112,7 @@ extern "C" u64 pangea_jit_native_fault(Runner* r) {
   const InsnRecord& at = r->translator.leave_at(*r, pc + 1);
   if (at.flags_in_host) s.jit_flags_ax = flags_image(s.jit_scratch[kScratchFaultFlags]);
   r->recipe = at.recipe;
+  if (r->open_count) bounce_abort(r->c);
   Outcome o;
   switch (trap) {  // the host's exception vector, SDM Vol. 3A table 6-1
     case 0: o = raise(r->c, Vector::DE); break;

@@ -61,9 +61,15 @@ Runner& Translator::runner(Vcpu& c) {
   return *r;
 }
 
-/// Marks the page as holding code and takes every write tag away. False: the vCPU was parked meanwhile, start again.
+/// Marks the page as holding code and takes every write tag away; afterwards nobody can write to it unnoticed until
+/// code_page_lost. False: something moved meanwhile (the vCPU may have been parked), look again.
 bool Translator::ready_code_page(Vcpu& c, PageNumber page) {
-  if (memory_.pages.load(page) & PageTable::kHasCode) return true;
+  u64 losses;
+  {
+    const std::lock_guard lock(mutex_);
+    if (ready_pages_.contains(page.v)) return true;
+    losses = losses_;
+  }
   c.note_may_hold(page);
   memory_.pages.set(page, PageTable::kHasCode);
   c.tlb().drop_page(page, Right::Read);
@@ -75,11 +81,17 @@ bool Translator::ready_code_page(Vcpu& c, PageNumber page) {
         done->notify_all();
       },
       &c);
-  if (done->load()) return true;
-  c.park();
-  done->wait(false);
-  c.unpark();
-  return false;
+  const bool waited = !done->load();
+  if (waited) {
+    c.park();
+    done->wait(false);
+    c.unpark();
+  }
+  const std::lock_guard lock(mutex_);
+  if (losses != losses_)
+    return false;  // a page lost its code meanwhile: perhaps this one, and somebody may write again
+  ready_pages_.insert(page.v);
+  return !waited;
 }
 
 Outcome Translator::find(Runner& r, u32 kind, u64 flags, Block*& out) {
@@ -118,9 +130,8 @@ Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target
     if (static_cast<usize>(cache_.end() - cache_.next()) <= kReserve) return Outcome::Next;
     Lifted lifted;
     if (const Outcome o = lift(r.c, first, key.kind & kOne ? 1 : kMaxInsns, lifted); o != Outcome::Next) return o;
-    // A page is ready while it is marked: from then on nobody can write to it unnoticed.
     for (unsigned k = 0; k < lifted.page_count; ++k)
-      if (!(memory_.pages.load(lifted.pages[k]) & PageTable::kHasCode)) unready = lifted.pages[k];
+      if (!ready_pages_.contains(lifted.pages[k].v)) unready = lifted.pages[k];
     if (unready.v == ~u64{0}) {
       out = emit_block(key, lifted);
       if (log_mask) log_block(*out, first.host);
@@ -175,6 +186,8 @@ void Translator::flush_if_full(Runner& r) {
 void Translator::code_page_lost(PageNumber page) {
   const std::lock_guard lock(mutex_);
   memory_.pages.clear(page, PageTable::kHasCode);
+  ready_pages_.erase(page.v);
+  ++losses_;
   const unsigned killed = map_.kill_page(page);
   stats_.invalidated_blocks += killed;
   if (!killed) return;

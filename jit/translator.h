@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <mutex>
+#include <unordered_set>
 #include <vector>
 
 #include "emu/x86/engine.h"
@@ -54,6 +55,8 @@ class Translator final : public x86::Engine {
   u8* first_block_;
   mutable std::recursive_mutex mutex_;  // recursive: a page walk while translating may kill blocks of a page-table page
   BlockMap map_;
+  std::unordered_set<u64> ready_pages_;  // marked kHasCode, and no write tag exists
+  u64 losses_ = 0;                       // counts code_page_lost
   std::vector<std::unique_ptr<Runner>> runners_;
   x86::EngineStats stats_;
   // Eviction: one vCPU empties the cache while no other is in generated code.

@@ -54,10 +54,9 @@ class Agent {
   void note_may_hold(PageNumber page) {
     const u64 m = u64{1} << (page.v & 63);
     std::atomic<u64>& w = maybe_[page.v >> 6];
-    if (!(w.load(std::memory_order_relaxed) & m))
-      w.fetch_or(m, std::memory_order_seq_cst);
-    else
-      std::atomic_thread_fence(std::memory_order_seq_cst);
+    // Already set: our own earlier fetch_or stands before the look at PageTable; only a drop clears it, under the
+    // mutex.
+    if (!(w.load(std::memory_order_relaxed) & m)) w.fetch_or(m, std::memory_order_seq_cst);
   }
 
   // --- Any thread ---
