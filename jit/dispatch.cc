@@ -26,11 +26,15 @@ class InCode {
  private:
   std::atomic<u32>& running_;
 };
+
+/// Modes in which the caller wants to see every instruction: it raises the debug traps.
+constexpr u32 kStepped = Mode::kSingleStep | Mode::kBreakpoints;
 }  // namespace
 
 u32 Translator::base_kind(const VcpuState& s) const {
   u32 kind = kPlain;
-  if (s.mode & (Mode::kSegments | Mode::kAlignCheck)) kind |= kCareful | kOne;
+  // Breakpoints: only careful accesses look at DR0-DR3 (note_data_breakpoints).
+  if (s.mode & (Mode::kSegments | Mode::kAlignCheck | Mode::kBreakpoints)) kind |= kCareful | kOne;
   if ((s.mode & Mode::kSingleStep) || options_.one_insn_per_block) kind |= kOne;
   return kind;
 }
@@ -111,13 +115,13 @@ Outcome Translator::run(Vcpu& c) {
         break;
       case ExitKind::Indirect: break;
       case ExitKind::Request:
-        if (s.mode & Mode::kSingleStep) return Outcome::Next;
+        if (s.mode & kStepped) return Outcome::Next;
         break;
       case ExitKind::Outcome: {
         Outcome o = static_cast<Outcome>(e.argument);
         if (o == Outcome::Careful) o = run_careful(r);
         if (o != Outcome::Next && o != Outcome::Jump && o != Outcome::Again) return o;
-        if (s.interrupt_shadow || (s.mode & Mode::kSingleStep)) return Outcome::Next;
+        if (s.interrupt_shadow || (s.mode & kStepped)) return Outcome::Next;
         if (r.check_interrupts) {
           r.check_interrupts = false;
           if (c.ports().apic && c.ports().apic->pending_vector() >= 0) return Outcome::Next;
