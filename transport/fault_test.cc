@@ -129,7 +129,7 @@ std::string case_name(const testing::TestParamInfo<Case>& i) {
 JoinCommon common() {
   JoinCommon c;
   c.offer = {{0xff}, u64{1} << 30, 4};
-  c.timeouts = {800 * kMs, 800 * kMs, 0};
+  c.timeouts = {800 * kMs, 800 * kMs, 10'000 * kMs};  // no wait in these tests is without an end
   return c;
 }
 wire::Addresses nobody() { return wire_of(ipc_addresses(unique_ipc("nobody"))); }
@@ -248,6 +248,20 @@ TEST_P(BadCoordinator, IsNoticedInTime) {
   EXPECT_NE(m.error().line().find("coordinator"), std::string::npos) << m.error().line();
   EXPECT_LT(clock.now_ns() - start, (GetParam().fault == Fault::Silent ? 4'500 : 1'500) * kMs);
   bad.join();
+}
+
+TEST(Join, LastWordsReachANodeThatWasOnlyJustCalled) {
+  auto listener = RendezvousListener::open("tcp://127.0.0.1:*");
+  ASSERT_TRUE(listener);
+  {
+    RendezvousCaller caller;
+    ASSERT_TRUE(caller.add((*listener)->uri()));
+    caller.send(0, bytes("hello"));
+    caller.send(0, bytes("refused"));
+  }  // gives up before it has seen the connection made
+  std::vector<std::string> heard;
+  while (auto m = (*listener)->next(heard.size() < 2 ? 3000 : 0)) heard.push_back(text(m->bytes));
+  EXPECT_EQ(heard, (std::vector<std::string>{"hello", "refused"}));
 }
 
 TEST(Join, AListenerOfAnotherKindIsRecognised) {

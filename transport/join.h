@@ -91,7 +91,9 @@ struct CoordinatorOptions {
 };
 
 /// Makes one machine of this process and the waiting nodes. Error: the first node that is unreachable, refused,
-/// refuses, dies or talks nonsense, with the reason; all others have been told.
+/// refuses, dies or talks nonsense, with the reason. Every other node that can be reached has been told; one that
+/// cannot be keeps waiting (JoinTimeouts::hello_ns), so whoever starts node processes must bound their wait or end
+/// them.
 Result<Membership> coordinate(const CoordinatorOptions& options, Clock& clock, Entropy& entropy);
 
 struct WaitingOptions {

@@ -10,8 +10,8 @@
 namespace pangea::transport {
 namespace {
 constexpr u32 kQueue = 64;
-constexpr int kLingerMs = 500;  // for the last word: a refusal, or Go
-constexpr int kRetryMs = 50;    // between two calls to a node that does not listen yet
+constexpr int kLingerMs = 1000;  // for the last word: a refusal, or Go
+constexpr int kRetryMs = 50;     // between two calls to a node that does not listen yet
 
 /// The peer's address as URIs want it.
 std::string host_text(std::string ip) {
@@ -92,7 +92,9 @@ struct RendezvousCaller::Impl {
 RendezvousCaller::RendezvousCaller() : impl_(std::make_unique<Impl>()) {}
 RendezvousCaller::~RendezvousCaller() {
   for (auto& l : impl_->lines) {
-    l.socket.close(l.connected && !l.ended ? kLingerMs : 0);
+    // Also where nobody seems to have picked up: the connection may be made this moment, and a node that has been
+    // called must hear how it ended, or it would wait on.
+    l.socket.close(l.ended ? 0 : kLingerMs);
     l.monitor.close();
   }
 }
