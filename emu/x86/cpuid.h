@@ -125,7 +125,7 @@ struct CpuidConfig {
   u32 apic_timer_hz = 1'000'000'000;  // leaf 15H's core crystal clock
   u32 physical_bits = 46;
   std::string brand = "Pangea virtual CPU";
-  std::string hypervisor = "PangeaPangea";  // leaf 40000000H, 12 bytes
+  std::string hypervisor = "KVMKVMKVM";  // leaf 40000000H, 12 bytes
 
   bool has(Feature f) const {
     const unsigned i = static_cast<unsigned>(f);
