@@ -10,7 +10,8 @@
 
 #include "emu/base/host_ports.h"
 #include "emu/base/log.h"
-#include "emu/machine/debug/snapshot.h"
+#include "emu/machine/debug/debug_host.h"
+#include "emu/machine/debug/gdb_server.h"
 #include "emu/machine/local_machine.h"
 #include "emu/machine/statistics.h"
 
@@ -77,6 +78,7 @@ class Run {
   void print_vcpus(bool registers);
   void do_reset();
   Status write_stats();
+  Status start_debugger();
   double seconds_since_start(u64 ns) const { return static_cast<double>(ns - started_ns_) / 1e9; }
 
   const RunOptions& options_;
@@ -94,6 +96,9 @@ class Run {
   std::unique_ptr<GuestTime> time_;
   std::unique_ptr<OwnedMemory> memory_;
   std::unique_ptr<LocalMachine> machine_;
+  std::unique_ptr<MachineDebugHost> debug_host_;
+  std::unique_ptr<LocalNodeDebug> node_debug_;
+  std::unique_ptr<GdbServer> gdb_;
 };
 
 Status Run::prepare() {
@@ -129,7 +134,23 @@ Status Run::prepare() {
   if (!machine) return machine.error();
   machine_ = *std::move(machine);
   if (Status s = machine_->boot(); !s) return s;
+  if (Status s = start_debugger(); !s) return s;
   return machine_->start();
+}
+
+Status Run::start_debugger() {
+  if (options_.gdb.empty()) return ok();
+  debug_host_ = std::make_unique<MachineDebugHost>(
+      *machine_, symbols_,
+      MachineDebugHost::Control{.pause = [this] { return machine_->pause(); },
+                                .resume = [this] { machine_->resume(); },
+                                .snapshots = [this] { return take_snapshots(*machine_, false); }});
+  auto gdb = GdbServer::listen(options_.gdb, *debug_host_, !options_.start_stopped);
+  if (!gdb) return gdb.error();
+  gdb_ = *std::move(gdb);
+  node_debug_ = std::make_unique<LocalNodeDebug>(*machine_, [this](const DebugStop& s) { gdb_->stopped(s); });
+  debug_host_->add(*node_debug_);
+  return ok();
 }
 
 int Run::loop() {
@@ -141,6 +162,7 @@ int Run::loop() {
     carry_out(control_.take());
   }
   const Ending ending = control_.ending();
+  if (gdb_) gdb_->stop();
   if (ending.dump) machine_->pause(500);
   machine_->stop();
   if (!ending.message.empty()) fmt::print(stderr, "pangea: {}\n", ending.message);

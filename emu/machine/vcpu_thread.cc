@@ -167,7 +167,7 @@ bool VcpuThread::take_events() {
   if (dead_ || s.wait_for_sipi) return true;
   vcpu_.take_events(bits(VcpuEvent::Smi));  // there is no system management mode
   if (accepted_ >= 0) return take_interrupt();
-  if (VcpuDebugger* d = debugger_.load(); d && d->stepping(id())) return true;
+  if (VcpuDebugger* d = debugger_.load(); d && d->stepping(id()) && !s.halted) return true;
   if ((events & bits(VcpuEvent::Nmi)) && !s.nmi_blocked && !s.interrupt_shadow) {
     vcpu_.take_events(bits(VcpuEvent::Nmi));
     s.halted = false;
@@ -311,7 +311,7 @@ Outcome VcpuThread::step_with_debug() {
   Outcome o = step();
   if (o == Outcome::Wait) o = finish_waiting();
   if (o == Outcome::Fault || o == Outcome::Shutdown) return o;
-  const u64 hits = s.debug_hits;
+  u64 hits = s.debug_hits;
   s.debug_hits = 0;
   if (d && d->after(vcpu_, hits)) stop_for_debugger(*d);
   u64 dr6 = trap ? bit(14) : 0;

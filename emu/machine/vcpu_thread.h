@@ -28,8 +28,9 @@ class VcpuDebugger {
   virtual ~VcpuDebugger() = default;
   /// An instruction is about to run at state.rip. True: do not; the thread pauses itself instead.
   virtual bool before(x86::Vcpu& c) = 0;
-  /// An instruction has retired; `hits` are the DR6 bits of data breakpoints that it met. True: pause.
-  virtual bool after(x86::Vcpu& c, u64 hits) = 0;
+  /// An instruction has retired; `hits` are the DR6 bits of data breakpoints that it met; those
+  /// of the debugger are taken out. True: pause.
+  virtual bool after(x86::Vcpu& c, u64& hits) = 0;
   /// A #BP or #DB is about to be delivered. True: it was the debugger's; pause, deliver nothing.
   virtual bool takes_exception(x86::Vcpu& c) = 0;
   /// Interrupts are held off while the debugger steps this vCPU.
