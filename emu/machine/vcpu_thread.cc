@@ -179,7 +179,7 @@ bool VcpuThread::take_events() {
 }
 
 void VcpuThread::take_init() {
-  vcpu_.take_events(bits(VcpuEvent::Init) | bits(VcpuEvent::Sipi));
+  vcpu_.take_events(bits(VcpuEvent::Init));  // a SIPI that is pending too was sent after it
   if (id().v == 0) {
     events_.boot_vcpu_init();
     return;
@@ -298,35 +298,4 @@ void VcpuThread::die() {
   events_.triple_fault(id());
 }
 
-/// One instruction under single-stepping (TF) or breakpoints, the guest's or the debugger's. SDM Vol. 3B 17.3.
-Outcome VcpuThread::step_with_debug() {
-  VcpuState& s = vcpu_.state();
-  VcpuDebugger* d = debugger_.load();
-  if (d && d->before(vcpu_)) {
-    stop_for_debugger(*d);
-    return Outcome::Next;
-  }
-  const bool trap = s.rflags & x86::kFlagTF;
-  s.debug_hits = 0;
-  Outcome o = step();
-  if (o == Outcome::Wait) o = finish_waiting();
-  if (o == Outcome::Fault || o == Outcome::Shutdown) return o;
-  u64 hits = s.debug_hits;
-  s.debug_hits = 0;
-  if (d && d->after(vcpu_, hits)) stop_for_debugger(*d);
-  u64 dr6 = trap ? bit(14) : 0;
-  if (s.dr[7] & 0xff) dr6 |= hits & 15;
-  if (dr6) {
-    x86::raise_debug_trap(vcpu_, dr6);
-    handle(o);  // HLT under TF: halted, and the trap ends it
-    s.halted = false;
-    return Outcome::Fault;
-  }
-  return o;
-}
-
-void VcpuThread::stop_for_debugger(VcpuDebugger& d) {
-  commands_.fetch_or(kPause);
-  d.stopped(id());
-}
 }  // namespace pangea::machine

@@ -1,0 +1,315 @@
+// A whole machine of one node running small guest programs: events, pauses, resets, debugging.
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include "emu/base/host_ports.h"
+#include "emu/machine/boot/boot_state.h"
+#include "emu/machine/boot/low_memory.h"
+#include "emu/machine/debug/guest_walk.h"
+#include "emu/machine/debug/node_debug.h"
+#include "emu/machine/local_machine.h"
+
+namespace pangea::machine {
+namespace {
+using Code = std::vector<u8>;
+constexpr u64 kCode = 0x100000, kIdt = 0x6000, kCounter = 0x5000, kStack = 0x80000;
+
+Code operator+(Code a, const Code& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+Code u32_bytes(u32 v) {
+  return {static_cast<u8>(v), static_cast<u8>(v >> 8), static_cast<u8>(v >> 16), static_cast<u8>(v >> 24)};
+}
+// Instructions of 32-bit code.
+Code mov_eax(u32 v) { return Code{0xb8} + u32_bytes(v); }
+Code exit_with(u8 v) { return Code{0xb0, v, 0xe6, 0xf4}; }                                // mov al, v; out 0xf4, al
+Code exit_with_counter() { return Code{0xa0} + u32_bytes(kCounter) + Code{0xe6, 0xf4}; }  // mov al, [counter]; out
+Code count() { return Code{0xfe, 0x05} + u32_bytes(kCounter); }                           // inc byte [counter]
+const Code kSti{0xfb}, kHlt{0xf4}, kNop{0x90}, kIret{0xcf}, kSelfJump{0xeb, 0xfe};
+/// End of interrupt at the local APIC: mov dword [0xfee000b0], 0
+const Code kEoi = Code{0xc7, 0x05} + u32_bytes(0xfee000b0) + u32_bytes(0);
+/// Software-enables the local APIC: mov dword [0xfee000f0], 0x1ff
+const Code kEnableApic = Code{0xc7, 0x05} + u32_bytes(0xfee000f0) + u32_bytes(0x1ff);
+
+class Machine : public testing::Test {
+ protected:
+  Machine() : watch(clock), control({.no_reboot = true}) { build(1); }
+
+  void build(u32 vcpus) {
+    machine.reset();
+    options.serial = {"null"};
+    options.debug_exit = DebugExitOption{0xf4, 4};
+    auto cpu = *x86::select_cpu("max", x86::host_features());
+    if (!ticks) ticks = TickCalibration(clock).finish();
+    cpu.tsc_hz = ticks->frequency_hz();
+    const auto plan = *make_plan(u64{64} << 20, vcpus, 1, cpu);
+    time = std::make_unique<GuestTime>(*ticks, cpu.tsc_hz);
+    memory = *OwnedMemory::create(plan.ram_bytes, Right::Write);
+    machine = *LocalMachine::create({.plan = plan,
+                                     .self = NodeId{0},
+                                     .options = options,
+                                     .engine = {},
+                                     .ports = {clock, wall, entropy},
+                                     .time = *time,
+                                     .memory = *memory,
+                                     .control = control,
+                                     .watch = watch});
+    ASSERT_TRUE(machine->start());
+    writer = std::make_unique<AgentWriter>(machine->debug_agent());
+    ASSERT_TRUE(write_low_memory(*writer, false));
+  }
+  void put(u64 at, const Code& code) { ASSERT_TRUE(writer->write(Gpa{at}, code)); }
+  /// Interrupt gate for `vector`.
+  void gate(u8 vector, u64 handler) {
+    const u64 g = (handler & 0xffff) | u64{kBootCs} << 16 | u64{0x8e00} << 32 | (handler >> 16) << 48;
+    ASSERT_TRUE(writer->write(Gpa{kIdt + 8u * vector}, bytes_of(g)));
+  }
+  /// The boot vCPU at `code` in flat 32-bit mode, with a stack and an IDT.
+  void prepare(const Code& code) {
+    put(kCode, code);
+    x86::Vcpu& c = machine->vcpu(0).vcpu();
+    apply_boot_state(c, {.mode = BootState::Mode::Protected32, .rip = kCode});
+    c.state().gpr[4] = kStack;
+    c.state().idtr = {kIdt, 0x7ff};
+  }
+  /// Waits for the end of the run. -1: ten seconds were not enough.
+  int status() {
+    for (int i = 0; i < 1000 && !control.ending_wished(); ++i) {
+      pollfd p{control.event_fd(), POLLIN, 0};
+      poll(&p, 1, 10);
+      control.take();
+    }
+    return control.ending_wished() ? control.ending().status : -1;
+  }
+  int run(const Code& code) {
+    prepare(code);
+    machine->resume();
+    return status();
+  }
+  bool reaches(u64 rip) {
+    for (int i = 0; i < 2000; ++i) {
+      machine->pause();
+      const u64 at = machine->vcpu(0).vcpu().state().rip;
+      machine->resume();
+      if (at == rip) return true;
+      usleep(1000);
+    }
+    return false;
+  }
+  bool becomes(usize vcpu, VcpuActivity a) {
+    for (int i = 0; i < 2000 && machine->vcpu(vcpu).activity() != a; ++i) usleep(1000);
+    return machine->vcpu(vcpu).activity() == a;
+  }
+  u8 counter() {
+    u8 v = 0;
+    EXPECT_EQ(machine->debug_agent().read(Gpa{kCounter}, {&v, 1}), devices::DmaStatus::Ok);
+    return v;
+  }
+
+  RunOptions options;
+  HostClock clock;
+  HostWallClock wall;
+  HostEntropy entropy;
+  BootWatch watch;
+  RunControl control;
+  std::unique_ptr<TickSource> ticks;
+  std::unique_ptr<GuestTime> time;
+  std::unique_ptr<OwnedMemory> memory;
+  std::unique_ptr<LocalMachine> machine;
+  std::unique_ptr<AgentWriter> writer;
+};
+
+TEST_F(Machine, DebugExitEndsTheRun) { EXPECT_EQ(run(exit_with(3)), 7); }
+
+TEST_F(Machine, TripleFaultIsStatus4AndNamed) {
+  prepare(Code{0x0f, 0x0b});  // ud2, and no gate for it
+  machine->resume();
+  EXPECT_EQ(status(), 4);
+  EXPECT_TRUE(control.ending().dump);
+  EXPECT_NE(control.ending().message.find("triple fault on vCPU 0"), std::string::npos);
+}
+
+TEST_F(Machine, JumpIntoNothingIsNamed) {
+  prepare(mov_eax(0xd0000000) + Code{0xff, 0xe0});  // jmp eax
+  machine->resume();
+  EXPECT_EQ(status(), 4);
+  EXPECT_NE(control.ending().message.find("0xd0000000, where there is no memory"), std::string::npos);
+}
+
+TEST_F(Machine, PauseStopsVcpusAndTime) {
+  prepare(kSelfJump);
+  machine->resume();
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_TRUE(machine->pause());
+    EXPECT_EQ(machine->vcpu(0).activity(), VcpuActivity::Paused);
+    EXPECT_EQ(machine->vcpu(0).vcpu().state().rip, kCode);
+    const u64 at = machine->time().now();
+    usleep(100);
+    EXPECT_EQ(machine->time().now(), at);
+    machine->resume();
+  }
+}
+
+TEST_F(Machine, InterruptWakesFromHltAndIsDelivered) {
+  put(kCode + 0x1000, count() + kEoi + kIret);
+  gate(0x40, kCode + 0x1000);
+  prepare(kEnableApic + kSti + kHlt + exit_with_counter());
+  machine->resume();
+  ASSERT_TRUE(reaches(kCode + kEnableApic.size() + 2));
+  EXPECT_TRUE(becomes(0, VcpuActivity::Halted));
+  machine->fabric().deliver({.destination = 0, .vector = 0x40});
+  EXPECT_EQ(status(), 3);
+  EXPECT_GT(machine->vcpu(0).stats().halt_ns, 0u);
+}
+
+TEST_F(Machine, InterruptThatWaitsForStiComesAfterTheNextInstruction) {
+  // The handler exits with EAX, which the instruction after STI sets.
+  put(kCode + 0x1000, Code{0xe6, 0xf4});
+  gate(0x40, kCode + 0x1000);
+  prepare(kEnableApic + mov_eax(1) + Code{0xf3, 0x90} + kSti + mov_eax(2) + mov_eax(3) + kSelfJump);
+  machine->fabric().deliver({.destination = 0, .vector = 0x40});  // the APIC is not enabled yet: dropped
+  machine->resume();
+  ASSERT_TRUE(reaches(kCode + kEnableApic.size() + 18));
+  machine->pause();
+  machine->vcpu(0).vcpu().state().rip = kCode + kEnableApic.size();
+  machine->vcpu(0).vcpu().state().rflags &= ~x86::kFlagIF;
+  machine->fabric().deliver({.destination = 0, .vector = 0x40});
+  machine->resume();
+  EXPECT_EQ(status(), 5);
+}
+
+TEST_F(Machine, NmiIsDeliveredWithInterruptsOff) {
+  put(kCode + 0x1000, count() + exit_with_counter());
+  gate(2, kCode + 0x1000);
+  prepare(kSelfJump);
+  machine->resume();
+  ASSERT_TRUE(reaches(kCode));
+  machine->fabric().deliver({.destination = 0, .delivery_mode = devices::DeliveryMode::Nmi});
+  EXPECT_EQ(status(), 3);
+}
+
+TEST_F(Machine, SipiStartsASecondVcpu) {
+  build(2);
+  put(0x8000, Code{0xb0, 0x05, 0xe6, 0xf4, 0xf4});  // 16-bit: mov al, 5; out 0xf4, al; hlt
+  prepare(kSelfJump);
+  machine->resume();
+  ASSERT_TRUE(reaches(kCode));
+  EXPECT_TRUE(becomes(1, VcpuActivity::WaitsForSipi));
+  machine->fabric().deliver({.destination = 1, .delivery_mode = devices::DeliveryMode::Init});
+  machine->fabric().deliver({.destination = 1, .delivery_mode = devices::DeliveryMode::StartUp, .vector = 8});
+  EXPECT_EQ(status(), 11);
+}
+
+TEST_F(Machine, TrapFlagTrapsAfterEachInstruction) {
+  // The handler counts and clears TF in the frame at the third trap.
+  put(kCode + 0x1000, count() + Code{0x80, 0x3d} + u32_bytes(kCounter) + Code{3} + Code{0x72, 0x08} +
+                          Code{0x81, 0x64, 0x24, 0x08} + u32_bytes(~0x100u) + kIret);
+  gate(1, kCode + 0x1000);
+  const Code set_tf = Code{0x9c, 0x81, 0x0c, 0x24} + u32_bytes(0x100) + Code{0x9d};  // pushf; or [esp], TF; popf
+  EXPECT_EQ(run(set_tf + kNop + kNop + kNop + kNop + exit_with_counter()), 7);
+  EXPECT_TRUE(machine->pause());
+  EXPECT_EQ(machine->vcpu(0).vcpu().state().dr[6] & bit(14), bit(14));
+}
+
+TEST_F(Machine, GuestDataBreakpointTrapsOnce) {
+  put(kCode + 0x1000, count() + kIret);
+  gate(1, kCode + 0x1000);
+  const Code arm = mov_eax(0x5800) + Code{0x0f, 0x23, 0xc0} + mov_eax(0x000d0002) + Code{0x0f, 0x23, 0xf8};
+  const Code read = Code{0xa1} + u32_bytes(0x5800), write = Code{0xa3} + u32_bytes(0x5800);
+  const Code elsewhere = Code{0xa3} + u32_bytes(0x5810);
+  const Code disarm = Code{0x31, 0xc0, 0x0f, 0x23, 0xf8};
+  EXPECT_EQ(run(arm + read + write + elsewhere + disarm + write + exit_with_counter()), 3);
+}
+
+TEST_F(Machine, GuestInstructionBreakpointFaultsBeforeAndResumesByRf) {
+  // Handler: count, set RF in the frame, return to the same instruction.
+  put(kCode + 0x1000, count() + Code{0x81, 0x4c, 0x24, 0x08} + u32_bytes(0x10000) + kIret);
+  gate(1, kCode + 0x1000);
+  const Code arm = mov_eax(kCode + 16) + Code{0x0f, 0x23, 0xc0} + mov_eax(2) + Code{0x0f, 0x23, 0xf8};
+  ASSERT_EQ(arm.size(), 16u);
+  EXPECT_EQ(run(arm + kNop + kNop + exit_with_counter()), 3);
+}
+
+TEST_F(Machine, ResetPutsEverythingBack) {
+  prepare(kEnableApic + kHlt);
+  machine->resume();
+  ASSERT_TRUE(reaches(kCode + kEnableApic.size() + 1));
+  ASSERT_TRUE(machine->pause());
+  machine->reset();
+  const x86::VcpuState& s = machine->vcpu(0).vcpu().state();
+  EXPECT_EQ(s.rip, 0xfff0u);
+  EXPECT_FALSE(s.halted);
+  prepare(exit_with(1));
+  machine->resume();
+  EXPECT_EQ(status(), 3);
+}
+
+TEST_F(Machine, BreakpointsStepsAndWatchpoints) {
+  const Code loop = count() + Code{0x40, 0xeb, 0xf7};  // inc byte [counter]; inc eax; jmp to the start
+  prepare(loop);
+  std::mutex mutex;
+  std::vector<DebugStop> stops;
+  LocalNodeDebug debug(*machine, [&](const DebugStop& s) {
+    const std::lock_guard lock(mutex);
+    stops.push_back(s);
+  });
+  const auto go = [&](const DebugOrders& orders) {
+    stops.clear();
+    debug.order(orders);
+    machine->resume();
+    for (int i = 0; i < 2000; ++i) {
+      {
+        const std::lock_guard lock(mutex);
+        if (!stops.empty()) break;
+      }
+      usleep(500);
+    }
+    machine->pause();
+    VcpuRegisters r;
+    EXPECT_TRUE(debug.read_registers(VcpuId{0}, r));
+    EXPECT_EQ(stops.size(), 1u);
+    return r;
+  };
+  VcpuRegisters r = go({.breakpoints = {kCode + 6}});
+  EXPECT_EQ(r.cpu.rip, kCode + 6);
+  EXPECT_EQ(stops.at(0).kind, DebugStop::Kind::Breakpoint);
+  EXPECT_EQ(counter(), 1);
+  r = go({.breakpoints = {kCode + 6}, .steps = {VcpuId{0}}});
+  EXPECT_EQ(stops.at(0).kind, DebugStop::Kind::Step);
+  EXPECT_EQ(r.cpu.rip, kCode + 7);
+  r = go({.breakpoints = {kCode + 6}});
+  EXPECT_EQ(r.cpu.rip, kCode + 6);
+  EXPECT_EQ(counter(), 2);
+  r = go({.watchpoints = {{kCounter, 1, false}}});
+  EXPECT_EQ(stops.at(0).kind, DebugStop::Kind::Watchpoint);
+  EXPECT_EQ(stops.at(0).address, kCounter);
+  EXPECT_EQ(r.cpu.rip, kCode + 6);
+  EXPECT_EQ(counter(), 3);
+  r.cpu.gpr[0] = 77;
+  EXPECT_TRUE(debug.write_registers(VcpuId{0}, r));
+  r = go({.steps = {VcpuId{0}}});
+  EXPECT_EQ(r.cpu.gpr[0], 78u);
+  debug.order({});
+  EXPECT_EQ(machine->vcpu(0).vcpu().state().dr[7], 0x400u);
+  machine->resume();
+}
+
+TEST_F(Machine, ReadsMemoryThroughTheGuestsPageTables) {
+  ASSERT_TRUE(write_identity_tables(*writer));
+  put(0x201000, {1, 2, 3});
+  VcpuSnapshot s;
+  s.cr0 = x86::kCr0PG | x86::kCr0PE;
+  s.cr4 = x86::kCr4PAE;
+  s.efer = x86::kEferLMA;
+  s.cr3 = kBootPageTables;
+  u8 b[3] = {};
+  EXPECT_TRUE(read_virtual(machine->debug_agent(), s, 0x201000, b));
+  EXPECT_EQ(b[2], 3);
+  EXPECT_FALSE(read_virtual(machine->debug_agent(), s, u64{5} << 30, b));
+  EXPECT_FALSE(read_virtual(machine->debug_agent(), s, u64{1} << 60, b));
+  s.cr0 = x86::kCr0PE;  // paging off
+  EXPECT_TRUE(write_virtual(machine->debug_agent(), s, 0x201000, b));
+}
+}  // namespace
+}  // namespace pangea::machine
