@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "emu/machine/cli/options.h"
+#include "emu/machine/node/node_command.h"
 #include "emu/machine/run.h"
 
 int main(int argc, char** argv) {
@@ -12,7 +13,7 @@ int main(int argc, char** argv) {
   switch (command->kind) {
     case Command::Kind::Print: fmt::print("{}", command->text); return 0;
     case Command::Kind::Run: return run_command(command->run);
-    case Command::Kind::Node: break;
+    case Command::Kind::Node: return node_command(command->node);
   }
-  return report(Error{"node", "not built yet", ""});
+  return 2;
 }

@@ -1,10 +1,6 @@
 #include "emu/machine/run.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include <ctime>
 
@@ -13,34 +9,12 @@
 #include "emu/machine/debug/debug_host.h"
 #include "emu/machine/debug/gdb_server.h"
 #include "emu/machine/local_machine.h"
+#include "emu/machine/node/cluster.h"
+#include "emu/machine/signals.h"
 #include "emu/machine/statistics.h"
 
 namespace pangea::machine {
 namespace {
-
-/// Signals arrive at the main loop through a descriptor; no other thread sees them. Make it before any thread.
-class Signals {
- public:
-  Signals() {
-    signal(SIGPIPE, SIG_IGN);
-    sigset_t set;
-    sigemptyset(&set);
-    for (const int s : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) sigaddset(&set, s);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    PANGEA_ASSERT(fd_ >= 0);
-  }
-  ~Signals() { close(fd_); }
-  int fd() const { return fd_; }
-  /// Next signal that has arrived, or 0.
-  int next() const {
-    signalfd_siginfo info{};
-    return ::read(fd_, &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo) : 0;
-  }
-
- private:
-  int fd_;
-};
 
 /// -rtc base=
 class RtcWallClock final : public WallClock {
@@ -68,11 +42,18 @@ class Run {
         wall_(options.rtc, host_wall_),
         watch_(clock_),
         control_({.no_reboot = options.no_reboot, .no_shutdown = options.no_shutdown}) {}
+  /// Other nodes reach into the machine until they have been told of the end.
+  ~Run() {
+    if (cluster_) cluster_->end(static_cast<int>(ExitStatus::HostError), "the machine could not be started");
+  }
 
   Status prepare();
   int loop();
 
  private:
+  void resume();
+  bool pause();
+  int finish();
   void carry_out(u32 wishes);
   void on_signal(int signal);
   void print_vcpus(bool registers);
@@ -95,7 +76,9 @@ class Run {
   std::unique_ptr<TickSource> ticks_;
   std::unique_ptr<GuestTime> time_;
   std::unique_ptr<OwnedMemory> memory_;
+  std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<LocalMachine> machine_;
+  std::vector<NodeStatistics> remote_statistics_;
   std::unique_ptr<MachineDebugHost> debug_host_;
   std::unique_ptr<LocalNodeDebug> node_debug_;
   std::unique_ptr<GdbServer> gdb_;
@@ -112,16 +95,22 @@ Status Run::prepare() {
   }
   auto cpu = x86::select_cpu(options_.cpu, x86::host_features());
   if (!cpu) return cpu.error();
-  if (options_.nodes > 1 || !options_.peers.empty()) return Error{"-nodes", "several nodes are not built yet", ""};
+  if (options_.nodes > 1 || !options_.peers.empty()) {
+    auto cluster = Cluster::join(options_, *cpu, {clock_, wall_, entropy_}, signals_, control_);
+    if (!cluster) return cluster.error();
+    cluster_ = *std::move(cluster);
+  }
+  const u32 nodes = cluster_ ? cluster_->nodes() : 1;
   ticks_ = calibration_.finish();
   cpu->tsc_hz = ticks_->frequency_hz();
-  auto plan = make_plan(options_.memory_bytes, options_.vcpus, 1, *cpu);
+  auto plan = make_plan(options_.memory_bytes, options_.vcpus, nodes, *cpu);
   if (!plan) return plan.error();
   plan->hpet = options_.hpet;
   time_ = std::make_unique<GuestTime>(*ticks_, plan->cpuid.tsc_hz);
-  auto memory = OwnedMemory::create(plan->ram_bytes, Right::Write);
+  auto memory = OwnedMemory::create(plan->ram_bytes, cluster_ ? Right::None : Right::Write);
   if (!memory) return memory.error();
   memory_ = *std::move(memory);
+  if (cluster_) cluster_->bind(*plan, memory_->memory(), *time_);
   auto machine = LocalMachine::create({.plan = *plan,
                                        .self = NodeId{0},
                                        .options = options_,
@@ -130,20 +119,55 @@ Status Run::prepare() {
                                        .time = *time_,
                                        .memory = *memory_,
                                        .control = control_,
-                                       .watch = watch_});
+                                       .watch = watch_,
+                                       .remote_interrupts = cluster_ ? &cluster_->link().interrupts() : nullptr});
   if (!machine) return machine.error();
   machine_ = *std::move(machine);
+  if (cluster_) {
+    cluster_->attach(*machine_);
+    if (Status s = cluster_->configure(*plan); !s) return s;
+  }
   if (Status s = machine_->boot(); !s) return s;
   if (Status s = start_debugger(); !s) return s;
   return machine_->start();
+}
+
+void Run::resume() {
+  machine_->resume();
+  if (cluster_) cluster_->resume();
+}
+
+bool Run::pause() {
+  const bool others = !cluster_ || cluster_->pause();
+  return machine_->pause() && others;
+}
+
+/// What the ended run leaves behind is said once no vCPU runs any more.
+int Run::finish() {
+  const Ending ending = control_.ending();
+  if (gdb_) gdb_->stop();
+  std::vector<VcpuSnapshot> remote;
+  if (cluster_ && ending.dump) remote = cluster_->snapshots(true);
+  if (cluster_ && !options_.stats_file.empty()) remote_statistics_ = cluster_->statistics();
+  if (ending.dump) machine_->pause(500);
+  if (cluster_) cluster_->end(ending.status, ending.message);
+  machine_->stop();
+  if (!ending.message.empty()) fmt::print(stderr, "pangea: {}\n", ending.message);
+  if (ending.dump) {
+    print_vcpus(true);
+    for (const VcpuSnapshot& s : remote) fmt::print(stderr, "{}\n", dump_text(s, symbols_));
+  }
+  if (!options_.stats_file.empty())
+    if (Status s = write_stats(); !s) return report(s.error());
+  return ending.status;
 }
 
 Status Run::start_debugger() {
   if (options_.gdb.empty()) return ok();
   debug_host_ = std::make_unique<MachineDebugHost>(
       *machine_, symbols_,
-      MachineDebugHost::Control{.pause = [this] { return machine_->pause(); },
-                                .resume = [this] { machine_->resume(); },
+      MachineDebugHost::Control{.pause = [this] { return pause(); },
+                                .resume = [this] { resume(); },
                                 .snapshots = [this] { return take_snapshots(*machine_, false); }});
   auto gdb = GdbServer::listen(options_.gdb, *debug_host_, !options_.start_stopped);
   if (!gdb) return gdb.error();
@@ -154,22 +178,14 @@ Status Run::start_debugger() {
 }
 
 int Run::loop() {
-  if (!options_.start_stopped) machine_->resume();
+  if (!options_.start_stopped) resume();
   while (!control_.ending_wished()) {
     pollfd fds[] = {{signals_.fd(), POLLIN, 0}, {control_.event_fd(), POLLIN, 0}};
     if (poll(fds, 2, -1) < 0) continue;
     while (const int s = signals_.next()) on_signal(s);
     carry_out(control_.take());
   }
-  const Ending ending = control_.ending();
-  if (gdb_) gdb_->stop();
-  if (ending.dump) machine_->pause(500);
-  machine_->stop();
-  if (!ending.message.empty()) fmt::print(stderr, "pangea: {}\n", ending.message);
-  if (ending.dump) print_vcpus(true);
-  if (!options_.stats_file.empty())
-    if (Status s = write_stats(); !s) return report(s.error());
-  return ending.status;
+  return finish();
 }
 
 void Run::on_signal(int signal) {
@@ -183,29 +199,37 @@ void Run::on_signal(int signal) {
 void Run::carry_out(u32 wishes) {
   if (wishes & RunControl::kEnd) return;
   if (wishes & RunControl::kReset) do_reset();
-  if (wishes & RunControl::kHalt) machine_->pause();
+  if (wishes & RunControl::kHalt) pause();
   if (wishes & RunControl::kReport) print_vcpus(false);
+  if ((wishes & RunControl::kStatistics) && cluster_) remote_statistics_ = cluster_->statistics();
   if (wishes & RunControl::kStatistics)
     if (Status s = write_stats(); !s) report(s.error());
 }
 
 void Run::do_reset() {
-  if (!machine_->pause()) return control_.fail({"reset", "a vCPU does not pause", "report this"});
+  if (!pause()) return control_.fail({"reset", "a vCPU does not pause", "report this"});
   machine_->reset();
+  if (cluster_) cluster_->reset();
   if (Status s = machine_->boot(); !s) return control_.fail(s.error());
-  machine_->resume();
+  resume();
 }
 
 Status Run::write_stats() {
   if (options_.stats_file.empty()) return Error{"SIGUSR2", "there is no statistics file", "start with -stats FILE"};
   const double wall_s = seconds_since_start(clock_.now_ns());
   const double init_s = watch_.at_ns() ? seconds_since_start(watch_.at_ns()) : -1;
-  return write_statistics(options_.stats_file, statistics_json({gather(*machine_, wall_s)}, wall_s, init_s, symbols_));
+  std::vector<NodeStatistics> nodes{gather(*machine_, wall_s)};
+  if (cluster_) cluster_->link().complete(nodes[0]);
+  nodes.insert(nodes.end(), remote_statistics_.begin(), remote_statistics_.end());
+  return write_statistics(options_.stats_file, statistics_json(nodes, wall_s, init_s, symbols_));
 }
 
 void Run::print_vcpus(bool registers) {
   for (const VcpuSnapshot& s : take_snapshots(*machine_, !registers))
     fmt::print(stderr, "{}\n", registers ? dump_text(s, symbols_) : summary_line(s, symbols_));
+  if (!cluster_ || registers) return;
+  for (const VcpuSnapshot& s : cluster_->snapshots(false)) fmt::print(stderr, "{}\n", summary_line(s, symbols_));
+  fmt::print(stderr, "{}", cluster_->link().gate().pending());
 }
 }  // namespace
 

@@ -70,6 +70,7 @@ bool RemoteGate::claim(Agent& agent, PageNumber page) { return get(agent, page, 
 
 bool RemoteGate::get(Agent& agent, PageNumber page, Access access, bool whole) {
   if (stopping_.load(std::memory_order_relaxed)) return false;
+  agent.safepoint();
   if (memory_.pages.may(page, access)) return true;
   // Before the request: it may have to take pages away from this very agent.
   agent.park();
@@ -99,7 +100,7 @@ bool RemoteGate::get(Agent& agent, PageNumber page, Access access, bool whole) {
 }
 
 void RemoteGate::note_fault(PageNumber page, Access access, u64 ns) {
-  (access == Access::Write ? write_faults_ : read_faults_).add(ns);
+  (access == Access::Write ? write_faults_ : read_faults_).record(ns);
   const std::lock_guard lock(mutex_);
   if (hot_.size() < kHotMax || hot_.contains(page.v)) ++hot_[page.v];
 }
@@ -220,15 +221,15 @@ void RemoteGate::fatal(const Error& error) { failed_(error); }
 
 RemoteGateStats RemoteGate::stats() {
   RemoteGateStats s;
-  s.read_faults = read_faults_.counts();
-  s.write_faults = write_faults_.counts();
+  s.read_faults = summarise(read_faults_);
+  s.write_faults = summarise(write_faults_);
   const std::lock_guard lock(mutex_);
   s.protocol = executor_.protocol().stats();
   s.malformed = malformed_;
-  s.hot_pages.assign(hot_.begin(), hot_.end());
+  for (const auto& [page, count] : hot_) s.hot_pages.push_back({page, count});
   const usize n = std::min(kHotShown, s.hot_pages.size());
   std::partial_sort(s.hot_pages.begin(), s.hot_pages.begin() + static_cast<std::ptrdiff_t>(n), s.hot_pages.end(),
-                    [](const auto& a, const auto& b) { return a.second > b.second; });
+                    [](const HotPage& a, const HotPage& b) { return a.count > b.count; });
   s.hot_pages.resize(n);
   return s;
 }
@@ -239,8 +240,8 @@ std::string RemoteGate::pending() {
   const u64 t = now();
   for (const auto& [agent, slot] : slots_)
     if (slot->waiting)
-      text += fmt::format("  node {}: agent {} has waited {} us for page {:#x} to {} (home: node {})\n",
-                          config_.self.v, slot->id, (t - slot->since_ns) / 1000, slot->page.v,
+      text += fmt::format("  node {}: agent {} has waited {} us for page {:#x} to {} (home: node {})\n", config_.self.v,
+                          slot->id, (t - slot->since_ns) / 1000, slot->page.v,
                           slot->access == Access::Write ? "write" : "read",
                           config_.homes.home(slot->page).value_or(NodeId{0}).v);
   if (text.empty() && !executor_.protocol().idle())

@@ -24,7 +24,7 @@
 
 #include "coherence/executor.h"
 #include "emu/base/ports.h"
-#include "emu/machine/node/latency.h"
+#include "emu/machine/statistics.h"
 #include "emu/mem/page_gate.h"
 #include "transport/endpoint.h"
 
@@ -40,10 +40,10 @@ struct RemoteGateConfig {
 
 /// Counts since start.
 struct RemoteGateStats {
-  LatencyHistogram::Counts read_faults{}, write_faults{};  // waits that another node had to end
+  LatencySummary read_faults, write_faults;  // waits that another node had to end
   coherence::Stats protocol;
-  u64 malformed = 0;                           // messages that could not be read
-  std::vector<std::pair<u64, u64>> hot_pages;  // page number, remote faults; the hottest first, at most 16
+  u64 malformed = 0;               // messages that could not be read
+  std::vector<HotPage> hot_pages;  // by remote faults; the hottest first, at most 16
 };
 
 class RemoteGate final : public PageGate, private coherence::ProtocolHost {

@@ -1,0 +1,28 @@
+// The node processes that `pangea run -nodes N` starts on this computer. They never outlive the process that started
+// them: the kernel kills them with it, and the destructor ends whoever is left.
+#pragma once
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "emu/base/result.h"
+#include "emu/base/types.h"
+
+namespace pangea::machine {
+class Children {
+ public:
+  Children() = default;
+  ~Children();
+  Children(const Children&) = delete;
+  Children& operator=(const Children&) = delete;
+  /// Starts this binary with `arguments` (without argv[0]), stdin and stdout at /dev/null. From the main thread: the
+  /// kernel ties the child's life to the thread that forked. Error: no process can be made.
+  Status start(const std::vector<std::string>& arguments);
+  /// Waits up to `timeout_ms` for all to end, then kills those that have not.
+  void finish(u64 timeout_ms);
+
+ private:
+  std::vector<pid_t> pids_;
+};
+}  // namespace pangea::machine

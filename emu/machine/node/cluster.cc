@@ -1,0 +1,253 @@
+#include "emu/machine/node/cluster.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "emu/base/log.h"
+#include "emu/machine/node/wire.h"
+
+namespace pangea::machine {
+using transport::Body;
+using transport::Bytes;
+using transport::Method;
+
+namespace {
+constexpr u64 kSecond = 1'000'000'000;  // ns
+constexpr Method method(MachineMethod m) { return static_cast<Method>(m); }
+}  // namespace
+
+std::vector<u8> encode(const NodeWish& w) {
+  wire::Writer out;
+  out.put(static_cast<u8>(w.reset)).put(w.ending.status).put(static_cast<u8>(w.ending.dump)).text(w.ending.message);
+  return out.body();
+}
+
+Result<NodeWish> decode_wish(Bytes bytes) {
+  wire::Reader r(bytes);
+  NodeWish w;
+  w.reset = r.get<u8>() != 0;
+  w.ending.status = r.get<int>();
+  w.ending.dump = r.get<u8>() != 0;
+  w.ending.message = r.text();
+  if (!r.complete()) return Error{"a node's wish", "malformed", ""};
+  return w;
+}
+
+int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std::function<void()>& f) {
+  std::atomic<bool> over{false};
+  std::thread worker([&] {
+    f();
+    over.store(true);
+  });
+  int caught = 0;
+  while (!over.load()) {
+    pollfd fd{signals.fd(), POLLIN, 0};
+    poll(&fd, 1, 10);
+    while (const int s = signals.next()) {
+      if (s == SIGUSR1 || s == SIGUSR2) continue;
+      caught = s;
+      cancel.store(true);
+    }
+  }
+  worker.join();
+  return caught;
+}
+
+Result<std::string> read_secret(const std::string& path) {
+  if (path.empty()) return std::string();
+  std::ifstream in(path);
+  std::stringstream text;
+  text << in.rdbuf();
+  if (!in) return Error{"-secret " + path, "cannot be read", "give a file that you can read"};
+  std::string s = text.str();
+  const auto white = [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; };
+  while (!s.empty() && white(s.back())) s.pop_back();
+  s.erase(s.begin(), std::find_if_not(s.begin(), s.end(), white));
+  if (s.empty()) return Error{"-secret " + path, "is empty", "put a secret into it, the same on every node"};
+  return s;
+}
+
+std::vector<u32> feature_words(const x86::CpuidConfig& c) {
+  std::vector<u32> words;
+  for (const u64 f : c.features) {
+    words.push_back(static_cast<u32>(f));
+    words.push_back(static_cast<u32>(f >> 32));
+  }
+  return words;
+}
+
+transport::NodeOffer host_offer() {
+  const u64 memory = static_cast<u64>(sysconf(_SC_PHYS_PAGES)) * static_cast<u64>(sysconf(_SC_PAGESIZE));
+  return {.features = feature_words(x86::host_features()), .memory_bytes = memory, .vcpus = kVcpusPerNodeMax};
+}
+
+transport::CoordinatorOptions Cluster::join_options(const x86::CpuidConfig& wanted) {
+  transport::CoordinatorOptions o;
+  o.common.offer = host_offer();
+  o.common.timeouts = {.connect_ns = 10 * kSecond, .stage_ns = 10 * kSecond, .hello_ns = 0};
+  o.common.endpoint.guest_time = time_slot_.port();
+  o.common.endpoint.events.lost = [this](NodeId node, const std::string& reason) {
+    if (!ending_.load()) control_.end({static_cast<int>(ExitStatus::NodeLost), reason, false});
+    gone(node);
+  };
+  o.common.endpoint.events.left = [this](NodeId node) {
+    if (!ending_.load())
+      control_.end(
+          {static_cast<int>(ExitStatus::NodeLost), fmt::format("node {} has left the machine", node.v), false});
+    gone(node);
+  };
+  for (const std::string& uri : endpoints_) o.nodes.push_back({.uri = uri});
+  // `max` means what all have; any other model must be there in full.
+  if (!options_.cpu.starts_with("max")) o.required_features = feature_words(wanted);
+  o.feature_name = [](usize word, unsigned bit) {
+    const usize f = word * 32 + bit;
+    return f < static_cast<usize>(x86::Feature::Count) ? std::string(x86::feature_name(static_cast<x86::Feature>(f)))
+                                                       : fmt::format("feature {}", f);
+  };
+  return o;
+}
+
+/// Nobody waits for `node` any more. Heartbeat thread.
+void Cluster::gone(NodeId node) {
+  if (NodeLink* link = losses_to_.load()) link->stop();
+  if (transport::ControlLink* control = calls_of_.load()) control->peer_gone(node);
+}
+
+Result<std::unique_ptr<Cluster>> Cluster::join(const RunOptions& options, x86::CpuidConfig& wanted, HostPorts ports,
+                                               const Signals& signals, RunControl& control) {
+  auto secret = read_secret(options.secret_file);
+  if (!secret) return secret.error();
+  std::unique_ptr<Cluster> c(new Cluster(options, ports, control));
+  if (options.nodes > 1 && !options.peers.empty())
+    return Error{"-nodes", "cannot be mixed with -node", "start `pangea node` on this computer for more nodes here"};
+  c->endpoints_ = options.peers;
+  for (u32 n = 1; n < options.nodes; ++n) {
+    const std::string uri = fmt::format("ipc://@pangea-{}-{:016x}-{}", getpid(), ports.entropy.next_u64(), n);
+    std::vector<std::string> arguments{"node", "-child", "-listen", uri};
+    if (!options.secret_file.empty()) arguments.insert(arguments.end(), {"-secret", options.secret_file});
+    if (!options.log_categories.empty()) arguments.insert(arguments.end(), {"-d", options.log_categories});
+    if (!options.log_file.empty())
+      arguments.insert(arguments.end(), {"-D", fmt::format("{}.node{}", options.log_file, n)});
+    if (Status s = c->children_.start(arguments); !s) return s.error();
+    c->endpoints_.push_back(uri);
+  }
+  transport::CoordinatorOptions o = c->join_options(wanted);
+  o.common.secret = *secret;
+  std::atomic<bool> cancel{false};
+  o.common.cancel = &cancel;
+  Result<transport::Membership> m = Error{"join", "not done", ""};
+  const int caught =
+      run_cancellable(signals, cancel, [&] { m = transport::coordinate(o, ports.clock, ports.entropy); });
+  if (caught) return Error{"join", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
+  if (!m) return m.error();
+  c->membership_ = *std::move(m);
+  const auto& words = c->membership_.features;
+  x86::CpuidConfig available = x86::host_features();
+  for (usize i = 0; i < 4 && i < words.size(); ++i) available.features[i / 2] &= ~(u64{~words[i]} << (32 * (i % 2)));
+  auto cpu = x86::select_cpu(options.cpu, available);
+  if (!cpu) return cpu.error();
+  wanted = *cpu;
+  return c;
+}
+
+Cluster::~Cluster() { end(static_cast<int>(ExitStatus::HostError), "the machine could not be started"); }
+
+void Cluster::bind(const MachinePlan& plan, NodeMemory& memory, GuestTime& time) {
+  time_ = &time;
+  time_slot_.set(&time);
+  link_ = std::make_unique<NodeLink>(plan, NodeId{0}, options_.check_coherence, memory, time, *membership_.endpoint,
+                                     ports_.clock, [this](const Error& e) { control_.fail(e); });
+  losses_to_.store(link_.get());
+  if (control_.ending_wished()) link_->stop();
+}
+
+void Cluster::attach(LocalMachine& machine) {
+  link_->attach(machine);
+  control_link_ = std::make_unique<transport::ControlLink>(*membership_.endpoint);
+  control_link_->receive(method(MachineMethod::Wish), [this](NodeId from, Bytes note) {
+    const auto w = decode_wish(note);
+    if (!w) return;
+    PANGEA_LOG(machine, "node {} wants the machine to {}", from.v, w->reset ? "reset" : "end");
+    if (w->reset)
+      control_.wish(RunControl::kReset);
+    else
+      control_.end(w->ending);
+  });
+  control_link_->start();
+  calls_of_.store(control_link_.get());
+}
+
+Status Cluster::configure(const MachinePlan& plan) {
+  const NodeConfig config{.ram_bytes = plan.ram_bytes,
+                          .vcpus = plan.vcpus(),
+                          .nodes = plan.nodes,
+                          .hpet = plan.hpet,
+                          .one_insn_per_block = options_.one_insn_per_block,
+                          .check_coherence = options_.check_coherence,
+                          .no_reboot = options_.no_reboot,
+                          .cpuid = plan.cpuid};
+  for (u16 n = 1; n < nodes(); ++n) {
+    auto reply = control_link_->call(NodeId{n}, Method::Config, encode(config), 30 * kSecond);
+    if (!reply) return reply.error();
+    if (!reply->empty()) return Error{membership_.members[n].name, std::string(reply->begin(), reply->end()), ""};
+  }
+  return ok();
+}
+
+void Cluster::resume() {
+  wire::Writer w;
+  w.put(time_->now()).put(ports_.clock.now_ns());
+  each_other([&](NodeId n) { control_link_->notify(n, method(MachineMethod::Resume), w.bytes()); });
+}
+
+bool Cluster::call_all(MachineMethod m) {
+  bool all = true;
+  each_other([&](NodeId n) {
+    const auto reply = control_link_->call(n, method(m), {}, 5 * kSecond);
+    all = all && reply && reply->empty();
+  });
+  return all;
+}
+bool Cluster::pause() { return call_all(MachineMethod::Pause); }
+void Cluster::reset() { call_all(MachineMethod::Reset); }
+
+std::vector<VcpuSnapshot> Cluster::snapshots(bool exact) {
+  std::vector<VcpuSnapshot> all;
+  each_other([&](NodeId n) {
+    const u8 how = exact;
+    const auto reply = control_link_->call(n, method(MachineMethod::Snapshots), {&how, 1}, kSecond);
+    if (!reply || reply->size() % sizeof(VcpuSnapshot)) return;
+    const usize begin = all.size();
+    all.resize(begin + reply->size() / sizeof(VcpuSnapshot));
+    if (!reply->empty()) std::memcpy(static_cast<void*>(&all[begin]), reply->data(), reply->size());
+  });
+  return all;
+}
+
+std::vector<NodeStatistics> Cluster::statistics() {
+  std::vector<NodeStatistics> all;
+  each_other([&](NodeId n) {
+    const auto reply = control_link_->collect_stats(n, 2 * kSecond);
+    if (!reply) return;
+    auto s = from_text({reply->begin(), reply->end()});
+    if (s) all.push_back(*std::move(s));
+  });
+  return all;
+}
+
+void Cluster::end(int status, const std::string& reason) {
+  if (ending_.exchange(true)) return;
+  if (link_) link_->stop();
+  if (!membership_.endpoint) return;
+  if (control_link_)
+    each_other([&](NodeId n) { control_link_->send_shutdown(n, {.exit_status = status, .reason = reason}); });
+  membership_.endpoint->close();
+  children_.finish(3000);
+}
+}  // namespace pangea::machine

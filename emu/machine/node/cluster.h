@@ -1,0 +1,87 @@
+// Cluster: what `pangea run` does with the other nodes of its machine. Node 0 starts or finds them, tells them what to
+// build, lets all run, pauses and resets them, gathers what they know, and ends them.
+//
+// The order: join() -> bind() once memory and time exist -> attach() and configure() once node 0's machine is built ->
+// resume(), pause(), reset() -> end(). All from the main thread. A node that is lost ends the run through RunControl.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "emu/machine/cli/options.h"
+#include "emu/machine/debug/snapshot.h"
+#include "emu/machine/node/children.h"
+#include "emu/machine/node/node_link.h"
+#include "emu/machine/signals.h"
+#include "transport/control.h"
+#include "transport/join.h"
+
+namespace pangea::machine {
+
+/// What a node wants of the machine as a whole; it happens on node 0.
+struct NodeWish {
+  bool reset = false;  // else: end
+  Ending ending;
+};
+std::vector<u8> encode(const NodeWish& w);
+Result<NodeWish> decode_wish(transport::Bytes bytes);
+
+/// Runs `f` on a thread of its own and waits; SIGINT, SIGTERM and SIGHUP meanwhile set `cancel`. Returns that signal or
+/// 0.
+int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std::function<void()>& f);
+/// The secret in `path`, without white space at its ends; empty for "". Error: cannot be read, or empty.
+Result<std::string> read_secret(const std::string& path);
+/// CPU features as the handshake carries them.
+std::vector<u32> feature_words(const x86::CpuidConfig& c);
+/// What this host brings to a machine.
+transport::NodeOffer host_offer();
+
+class Cluster {
+ public:
+  /// Starts the children, and joins with them and the waiting nodes. `wanted`: the processor asked for; afterwards
+  /// what all nodes can provide. Error: as transport::coordinate().
+  static Result<std::unique_ptr<Cluster>> join(const RunOptions& options, x86::CpuidConfig& wanted, HostPorts ports,
+                                               const Signals& signals, RunControl& control);
+  ~Cluster();
+
+  u32 nodes() const { return static_cast<u32>(membership_.members.size()); }
+  void bind(const MachinePlan& plan, NodeMemory& memory, GuestTime& time);
+  NodeLink& link() { return *link_; }
+  void attach(LocalMachine& machine);
+  /// Every other node builds its part. Error: the first one that cannot, by name.
+  Status configure(const MachinePlan& plan);
+
+  void resume();
+  bool pause();
+  void reset();
+  std::vector<VcpuSnapshot> snapshots(bool exact);
+  std::vector<NodeStatistics> statistics();
+  /// Ends all waits here, then the other nodes; waits until the children are gone.
+  void stop_waiting() { link_->stop(); }
+  void end(int status, const std::string& reason);
+
+ private:
+  Cluster(const RunOptions& options, HostPorts ports, RunControl& control)
+      : options_(options), ports_(ports), control_(control) {}
+  transport::CoordinatorOptions join_options(const x86::CpuidConfig& wanted);
+  bool call_all(MachineMethod method);
+  void gone(NodeId node);
+  template <class F>
+  void each_other(F&& f) {
+    for (u16 n = 1; n < nodes(); ++n) f(NodeId{n});
+  }
+
+  const RunOptions& options_;
+  HostPorts ports_;
+  RunControl& control_;
+  Children children_;
+  GuestTimeSlot time_slot_;
+  GuestTime* time_ = nullptr;
+  std::atomic<bool> ending_{false};
+  std::atomic<NodeLink*> losses_to_{nullptr};  // told of losses, once they exist
+  std::atomic<transport::ControlLink*> calls_of_{nullptr};
+  std::vector<std::string> endpoints_;
+  transport::Membership membership_;
+  std::unique_ptr<transport::ControlLink> control_link_;
+  std::unique_ptr<NodeLink> link_;
+};
+}  // namespace pangea::machine

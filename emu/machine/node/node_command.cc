@@ -1,0 +1,240 @@
+#include "emu/machine/node/node_command.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <cstring>
+
+#include "emu/base/host_ports.h"
+#include "emu/base/log.h"
+#include "emu/machine/node/cluster.h"
+#include "emu/machine/node/wire.h"
+#include "emu/machine/run.h"
+
+namespace pangea::machine {
+using transport::Body;
+using transport::Bytes;
+using transport::Method;
+
+namespace {
+constexpr Method method(MachineMethod m) { return static_cast<Method>(m); }
+
+class NodeProcess {
+ public:
+  explicit NodeProcess(const NodeOptions& options) : options_(options), calibration_(clock_), watch_(clock_) {}
+  Status join();
+  int loop();
+
+ private:
+  Status build(Bytes config);
+  void serve();
+  void resume(Bytes note);
+  Body snapshots(bool exact);
+  void forward_wishes();
+  void report_vcpus();
+  /// The machine is over. Any thread; the first call counts.
+  void over(int status, std::string message);
+
+  const NodeOptions& options_;
+  Signals signals_;
+  HostClock clock_;
+  HostWallClock wall_;
+  HostEntropy entropy_;
+  TickCalibration calibration_;
+  BootWatch watch_;
+  std::unique_ptr<TickSource> ticks_;
+  RunOptions run_options_;  // consoles and devices are node 0's
+  GuestTimeSlot time_slot_;
+  std::unique_ptr<RunControl> control_;
+  std::unique_ptr<GuestTime> time_;
+  std::unique_ptr<OwnedMemory> memory_;
+  transport::Membership membership_;
+  std::unique_ptr<transport::ControlLink> control_link_;
+  std::unique_ptr<NodeLink> link_;
+  std::unique_ptr<LocalMachine> machine_;
+  u64 started_ns_ = 0;
+  bool told_end_ = false;
+
+  std::mutex mutex_;
+  std::optional<Ending> over_;
+};
+
+Status NodeProcess::join() {
+  auto secret = read_secret(options_.secret_file);
+  if (!secret) return secret.error();
+  ticks_ = calibration_.finish();
+  control_ = std::make_unique<RunControl>(RunPolicy{.no_reboot = true, .no_shutdown = false});
+  transport::WaitingOptions w;
+  w.listen = options_.listen;
+  w.common.offer = host_offer();
+  w.common.secret = *secret;
+  w.common.timeouts = {.connect_ns = 10'000'000'000, .stage_ns = 10'000'000'000, .hello_ns = 0};
+  w.common.endpoint.guest_time = time_slot_.port();
+  w.common.endpoint.events.lost = [this](NodeId, const std::string& why) {
+    over(static_cast<int>(ExitStatus::NodeLost), why);
+  };
+  w.common.endpoint.events.left = [this](NodeId n) {
+    if (n.v == 0) over(static_cast<int>(ExitStatus::NodeLost), "node 0 has left the machine");
+  };
+  std::atomic<bool> cancel{false};
+  w.common.cancel = &cancel;
+  auto waiting = transport::WaitingNode::listen(w, clock_, entropy_);
+  if (!waiting) return waiting.error();
+  PANGEA_LOG(machine, "waiting at {}", (*waiting)->uri());
+  Result<transport::Membership> m = Error{"join", "not done", ""};
+  const int caught = run_cancellable(signals_, cancel, [&] { m = (*waiting)->join(); });
+  if (caught) return Error{"node", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
+  if (!m) return m.error();
+  membership_ = *std::move(m);
+  serve();
+  return ok();
+}
+
+void NodeProcess::over(int status, std::string message) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!over_) over_ = Ending{status, std::move(message), false};
+  }
+  control_->wish(0);  // wakes the main loop
+}
+
+void NodeProcess::serve() {
+  control_link_ = std::make_unique<transport::ControlLink>(*membership_.endpoint);
+  transport::ControlLink& c = *control_link_;
+  const auto text = [](const std::string& s) { return Body(s.begin(), s.end()); };
+  c.serve(Method::Config, [this, text](NodeId from, Bytes b) {
+    if (from.v != 0 || machine_) return text("configured by the wrong node, or twice");
+    const Status s = build(b);
+    return text(s ? "" : s.error().line());
+  });
+  c.receive(method(MachineMethod::Resume), [this](NodeId from, Bytes note) {
+    if (from.v == 0 && machine_) resume(note);
+  });
+  c.serve(method(MachineMethod::Pause),
+          [this, text](NodeId, Bytes) { return text(machine_ && machine_->pause() ? "" : "a vCPU does not pause"); });
+  c.serve(method(MachineMethod::Reset), [this](NodeId, Bytes) {
+    if (machine_) machine_->reset();
+    return Body{};
+  });
+  c.serve(method(MachineMethod::Snapshots),
+          [this](NodeId, Bytes how) { return machine_ ? snapshots(!how.empty() && how[0]) : Body{}; });
+  c.on_stats([this, text] {
+    if (!machine_) return Body{};
+    NodeStatistics s = gather(*machine_, static_cast<double>(clock_.now_ns() - started_ns_) / 1e9);
+    link_->complete(s);
+    return text(to_text(s));
+  });
+  c.on_shutdown([this](NodeId from, const transport::ShutdownNote& note) {
+    if (from.v != 0) return;
+    const bool lost = note.exit_status == static_cast<int>(ExitStatus::NodeLost);
+    over(lost ? note.exit_status : 0, lost ? note.reason : "");
+  });
+  c.start();
+}
+
+Status NodeProcess::build(Bytes bytes) {
+  auto config = decode_config(bytes);
+  if (!config) return config.error();
+  auto plan = make_plan(config->ram_bytes, config->vcpus, config->nodes, config->cpuid);
+  if (!plan) return plan.error();
+  plan->hpet = config->hpet;
+  if (plan->nodes != membership_.members.size()) return Error{"configuration", "the number of nodes differs", ""};
+  time_ = std::make_unique<GuestTime>(*ticks_, plan->cpuid.tsc_hz);
+  time_slot_.set(time_.get());
+  auto memory = OwnedMemory::create(plan->ram_bytes, Right::None);
+  if (!memory) return memory.error();
+  memory_ = *std::move(memory);
+  link_ = std::make_unique<NodeLink>(*plan, membership_.self, config->check_coherence, memory_->memory(), *time_,
+                                     *membership_.endpoint, clock_, [this](const Error& e) { control_->fail(e); });
+  auto machine = LocalMachine::create({.plan = *plan,
+                                       .self = membership_.self,
+                                       .options = run_options_,
+                                       .engine = {.one_insn_per_block = config->one_insn_per_block},
+                                       .ports = {clock_, wall_, entropy_},
+                                       .time = *time_,
+                                       .memory = *memory_,
+                                       .control = *control_,
+                                       .watch = watch_,
+                                       .remote_interrupts = &link_->interrupts(),
+                                       .remote_board = &link_->board()});
+  if (!machine) return machine.error();
+  machine_ = *std::move(machine);
+  link_->attach(*machine_);
+  started_ns_ = clock_.now_ns();
+  return machine_->start();
+}
+
+void NodeProcess::resume(Bytes note) {
+  wire::Reader r(note);
+  const u64 ticks = r.get<u64>(), at_ns = r.get<u64>();
+  if (!r.complete()) return;
+  machine_->resume();
+  const u64 theirs = clock_.now_ns() + static_cast<u64>(membership_.endpoint->clock_offset_ns(NodeId{0}));
+  const u64 passed = theirs > at_ns && theirs - at_ns < 10'000'000'000 ? theirs - at_ns : 0;
+  time_->advance_to(ticks + static_cast<u64>(static_cast<u128>(passed) * time_->frequency_hz() / 1'000'000'000));
+}
+
+Body NodeProcess::snapshots(bool exact) {
+  const std::vector<VcpuSnapshot> all = take_snapshots(*machine_, exact);
+  Body b(all.size() * sizeof(VcpuSnapshot));
+  if (!all.empty()) std::memcpy(b.data(), all.data(), b.size());
+  return b;
+}
+
+/// What this node's vCPUs ask of the machine is node 0's to decide.
+void NodeProcess::forward_wishes() {
+  const u32 wishes = control_->take();
+  NodeWish w;
+  if ((wishes & RunControl::kReset) && !(w.reset = false)) {
+    w.reset = true;
+    control_link_->notify(NodeId{0}, method(MachineMethod::Wish), encode(w));
+  }
+  if (control_->ending_wished() && !told_end_) {
+    told_end_ = true;
+    w.reset = false;
+    w.ending = control_->ending();
+    control_link_->notify(NodeId{0}, method(MachineMethod::Wish), encode(w));
+  }
+  if (wishes & RunControl::kReport) report_vcpus();
+}
+
+void NodeProcess::report_vcpus() {
+  if (!machine_) return;
+  for (const VcpuSnapshot& s : take_snapshots(*machine_, false)) fmt::print(stderr, "{}\n", summary_line(s, {}));
+  fmt::print(stderr, "{}", link_->gate().pending());
+}
+
+int NodeProcess::loop() {
+  for (;;) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (over_) break;
+    }
+    pollfd fds[] = {{signals_.fd(), POLLIN, 0}, {control_->event_fd(), POLLIN, 0}};
+    if (poll(fds, 2, -1) < 0) continue;
+    while (const int s = signals_.next()) {
+      if (s == SIGUSR1)
+        report_vcpus();
+      else if (s != SIGUSR2 && !(options_.child && s != SIGTERM))  // a child's terminal signals are its parent's
+        over(128 + s, "");
+    }
+    forward_wishes();
+  }
+  if (link_) link_->stop();
+  if (machine_) machine_->stop();
+  membership_.endpoint->close();
+  if (!over_->message.empty() && !options_.child) fmt::print(stderr, "pangea: {}\n", over_->message);
+  return over_->status;
+}
+}  // namespace
+
+int node_command(const NodeOptions& options) {
+  if (!options.log_categories.empty())
+    if (Status s = log_enable(options.log_categories); !s) return report(s.error());
+  if (!options.log_file.empty())
+    if (Status s = log_to_file(options.log_file); !s) return report(s.error());
+  NodeProcess node(options);
+  if (Status s = node.join(); !s) return options.child ? static_cast<int>(s.error().status) : report(s.error());
+  return node.loop();
+}
+}  // namespace pangea::machine

@@ -1,0 +1,85 @@
+#include "emu/machine/node/node_link.h"
+
+#include "emu/machine/node/wire.h"
+
+namespace pangea::machine {
+using transport::Bytes;
+using transport::Channel;
+
+coherence::HomeMap homes_of(const MachinePlan& plan) {
+  std::vector<coherence::HomeRange> ranges;
+  for (const RamShare& r : plan.ram) ranges.push_back({page_of(r.first), r.bytes >> kPageShift, r.node});
+  return coherence::HomeMap(std::move(ranges));
+}
+
+NodeLink::NodeLink(const MachinePlan& plan, NodeId self, bool check, NodeMemory& memory, GuestTime& time,
+                   transport::ZmqEndpoint& endpoint, Clock& clock, std::function<void(const Error&)> failed)
+    : endpoint_(endpoint),
+      gate_({.self = self, .nodes = plan.nodes, .homes = homes_of(plan), .check = check}, memory, endpoint, clock,
+            std::move(failed)),
+      interrupts_(endpoint, time, plan.nodes),
+      io_(endpoint, NodeId{0}) {
+  memory.gate = &gate_;
+  endpoint.set_handler(Channel::Coherence,
+                       [this](NodeId from, Bytes header, Bytes payload) { gate_.receive(from, header, payload); });
+}
+
+void NodeLink::attach(LocalMachine& machine) {
+  endpoint_.set_handler(Channel::Interrupt, [this, &machine](NodeId from, Bytes header, Bytes) {
+    interrupts_.receive(machine.fabric(), from, header);
+  });
+  endpoint_.set_handler(Channel::Io, [this, &machine](NodeId from, Bytes header, Bytes) {
+    io_.receive(machine.board_io(), from, header);
+  });
+}
+
+void NodeLink::stop() {
+  gate_.stop();
+  interrupts_.stop();
+  io_.stop();
+}
+
+void NodeLink::complete(NodeStatistics& s) {
+  RemoteGateStats g = gate_.stats();
+  s.remote_faults_read = g.read_faults;
+  s.remote_faults_write = g.write_faults;
+  s.hot_pages = std::move(g.hot_pages);
+  s.ipi_remote = interrupts_.latency();
+  for (const transport::ChannelCounts& c : endpoint_.stats().channels) {
+    s.bytes_sent += c.bytes_sent;
+    s.bytes_received += c.bytes_received;
+  }
+}
+
+std::vector<u8> encode(const NodeConfig& c) {
+  wire::Writer w;
+  w.put(c.ram_bytes).put(c.vcpus).put(c.nodes);
+  w.put(static_cast<u8>(c.hpet | c.one_insn_per_block << 1 | c.check_coherence << 2 | c.no_reboot << 3));
+  w.put(c.cpuid.features[0]).put(c.cpuid.features[1]).put(c.cpuid.tsc_hz).put(c.cpuid.apic_timer_hz);
+  w.put(c.cpuid.physical_bits).text(c.cpuid.brand).text(c.cpuid.hypervisor);
+  return w.body();
+}
+
+Result<NodeConfig> decode_config(Bytes bytes) {
+  wire::Reader r(bytes);
+  NodeConfig c;
+  c.ram_bytes = r.get<u64>();
+  c.vcpus = r.get<u32>();
+  c.nodes = r.get<u32>();
+  const u8 flags = r.get<u8>();
+  c.hpet = flags & 1;
+  c.one_insn_per_block = flags & 2;
+  c.check_coherence = flags & 4;
+  c.no_reboot = flags & 8;
+  for (u64& f : c.cpuid.features) f = r.get<u64>();
+  c.cpuid.tsc_hz = r.get<u64>();
+  c.cpuid.apic_timer_hz = r.get<u32>();
+  c.cpuid.physical_bits = r.get<u32>();
+  c.cpuid.brand = r.text();
+  c.cpuid.hypervisor = r.text();
+  if (!r.complete() || c.vcpus == 0 || c.vcpus > kVcpusMax || c.nodes < 2 || c.nodes > kNodesMax ||
+      (c.ram_bytes & kPageMask) || c.ram_bytes >> 46 || c.cpuid.tsc_hz == 0 || c.cpuid.apic_timer_hz == 0)
+    return Error{"configuration of the machine", "it makes no sense", "use the same build of pangea on every node"};
+  return c;
+}
+}  // namespace pangea::machine
