@@ -95,6 +95,8 @@ Status Run::prepare() {
   }
   auto cpu = x86::select_cpu(options_.cpu, x86::host_features());
   if (!cpu) return cpu.error();
+  // A bad secret is an error even where no other node would ask for it.
+  if (const auto secret = read_secret(options_.secret_file); !secret) return secret.error();
   if (options_.nodes > 1 || !options_.peers.empty()) {
     auto cluster = Cluster::join(options_, *cpu, {clock_, wall_, entropy_}, signals_, control_);
     if (!cluster) return cluster.error();

@@ -8,6 +8,12 @@
 
 namespace pangea::machine {
 namespace {
+/// True for what transport/ can speak to: tcp://HOST:PORT or ipc://PATH.
+bool is_endpoint(const std::string& text) { return text.starts_with("tcp://") || text.starts_with("ipc://"); }
+Error not_an_endpoint(const std::string& option) {
+  return Error{option, "not the address of a node", "write tcp://HOST:PORT"};
+}
+
 constexpr u64 kMi = u64{1} << 20;
 constexpr u32 kMaxVcpus = 255;  // APIC id 255 is the xAPIC broadcast
 constexpr u32 kMaxNodes = 64;
@@ -178,6 +184,8 @@ Status read_nodes(const Given& g, RunOptions& out) {
       return Error{"-nodes " + last(g, "nodes"), fmt::format("not a number from 1 to {}", kMaxNodes), "write -nodes 2"};
     out.nodes = static_cast<u32>(*n);
   }
+  for (const std::string& peer : out.peers)
+    if (!is_endpoint(peer)) return not_an_endpoint("-node " + peer);
   if (out.nodes + out.peers.size() > kMaxNodes)
     return Error{"-node", fmt::format("more than {} nodes", kMaxNodes), "ask for fewer"};
   return ok();
@@ -245,6 +253,7 @@ Result<Command> parse_node(const std::vector<std::string>& arguments) {
   c.node.stats_file = last(*g, "stats");
   c.node.child = given(*g, "child");
   if (c.node.listen.empty()) return Error{"node", "no place to wait at", "add -listen tcp://0.0.0.0:7000"};
+  if (!is_endpoint(c.node.listen)) return not_an_endpoint("-listen " + c.node.listen);
   return c;
 }
 }  // namespace
