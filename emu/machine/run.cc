@@ -49,6 +49,12 @@ class Run {
 
   Status prepare();
   int loop();
+  /// prepare() has failed. A node that was lost meanwhile is the better reason.
+  int failed(const Error& error) {
+    if (!control_.ending_wished() || control_.ending().message.empty()) return report(error);
+    fmt::print(stderr, "pangea: {}\n", control_.ending().message);
+    return control_.ending().status;
+  }
 
  private:
   void resume();
@@ -60,6 +66,7 @@ class Run {
   void do_reset();
   Status write_stats();
   Status start_debugger();
+  std::vector<VcpuSnapshot> all_snapshots();
   double seconds_since_start(u64 ns) const { return static_cast<double>(ns - started_ns_) / 1e9; }
 
   const RunOptions& options_;
@@ -81,6 +88,7 @@ class Run {
   std::vector<NodeStatistics> remote_statistics_;
   std::unique_ptr<MachineDebugHost> debug_host_;
   std::unique_ptr<LocalNodeDebug> node_debug_;
+  std::vector<std::unique_ptr<NodeDebug>> remote_debug_;
   std::unique_ptr<GdbServer> gdb_;
 };
 
@@ -164,18 +172,28 @@ int Run::finish() {
   return ending.status;
 }
 
+std::vector<VcpuSnapshot> Run::all_snapshots() {
+  std::vector<VcpuSnapshot> all = take_snapshots(*machine_, false);
+  if (!cluster_) return all;
+  for (const VcpuSnapshot& s : cluster_->snapshots(false)) all.push_back(s);
+  return all;
+}
+
 Status Run::start_debugger() {
   if (options_.gdb.empty()) return ok();
-  debug_host_ = std::make_unique<MachineDebugHost>(
-      *machine_, symbols_,
-      MachineDebugHost::Control{.pause = [this] { return pause(); },
-                                .resume = [this] { resume(); },
-                                .snapshots = [this] { return take_snapshots(*machine_, false); }});
+  debug_host_ =
+      std::make_unique<MachineDebugHost>(*machine_, symbols_,
+                                         MachineDebugHost::Control{.pause = [this] { return pause(); },
+                                                                   .resume = [this] { resume(); },
+                                                                   .snapshots = [this] { return all_snapshots(); }});
   auto gdb = GdbServer::listen(options_.gdb, *debug_host_, !options_.start_stopped);
   if (!gdb) return gdb.error();
   gdb_ = *std::move(gdb);
-  node_debug_ = std::make_unique<LocalNodeDebug>(*machine_, [this](const DebugStop& s) { gdb_->stopped(s); });
+  const auto on_stop = [this](const DebugStop& s) { gdb_->stopped(s); };
+  node_debug_ = std::make_unique<LocalNodeDebug>(*machine_, on_stop);
   debug_host_->add(*node_debug_);
+  if (cluster_) remote_debug_ = cluster_->debug(machine_->plan(), on_stop);
+  for (const auto& d : remote_debug_) debug_host_->add(*d);
   return ok();
 }
 
@@ -246,7 +264,7 @@ int run_command(const RunOptions& options) {
   if (!options.log_file.empty())
     if (Status s = log_to_file(options.log_file); !s) return report(s.error());
   Run run(options);
-  if (Status s = run.prepare(); !s) return report(s.error());
+  if (Status s = run.prepare(); !s) return run.failed(s.error());
   return run.loop();
 }
 }  // namespace pangea::machine

@@ -7,6 +7,7 @@
 #include "emu/base/prng.h"
 #include "emu/machine/debug/gdb_registers.h"
 #include "emu/machine/debug/gdb_session.h"
+#include "emu/machine/debug/remote_debug.h"
 
 namespace pangea::machine {
 namespace {
@@ -226,6 +227,39 @@ TEST_F(Session, NoiseNeverCrashes) {
     for (u64 n = random.below(24); n > 0; --n) s += alphabet[random.below(alphabet.size())];
     session.packet(s);
   }
+}
+
+TEST(RemoteDebug, RecordsSurviveTheWire) {
+  DebugOrders o;
+  o.breakpoints = {1, ~u64{0}};
+  o.watchpoints = {{0x1000, 4, true}};
+  o.steps = {VcpuId{1}};
+  const auto bytes = encode(o);
+  const auto back = decode_orders(bytes, 2);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->breakpoints, o.breakpoints);
+  EXPECT_EQ(back->watchpoints, o.watchpoints);
+  EXPECT_EQ(back->steps, o.steps);
+  EXPECT_FALSE(decode_orders(bytes, 0));  // more steps than vCPUs
+  for (usize n = 0; n < bytes.size(); ++n) EXPECT_FALSE(decode_orders(std::span(bytes).first(n), 2)) << n;
+  const DebugStop s{DebugStop::Kind::Watchpoint, VcpuId{1}, 0x2000, true};
+  const auto stop = decode_stop(encode(s), 2);
+  ASSERT_TRUE(stop);
+  EXPECT_EQ(stop->address, 0x2000u);
+  EXPECT_FALSE(decode_stop(encode(s), 1));
+  EXPECT_FALSE(decode_stop({}, 1));
+}
+
+TEST(RemoteDebug, ASilentNodeHasNoRegisters) {
+  int calls = 0;
+  RemoteNodeDebug d({VcpuId{1}}, [&](std::span<const u8>) -> std::optional<std::vector<u8>> {
+    return ++calls == 1 ? std::nullopt : std::optional(std::vector<u8>(3));
+  });
+  VcpuRegisters r;
+  EXPECT_FALSE(d.read_registers(VcpuId{0}, r));
+  EXPECT_EQ(calls, 0);
+  EXPECT_FALSE(d.read_registers(VcpuId{1}, r));
+  EXPECT_FALSE(d.read_registers(VcpuId{1}, r));  // a reply of the wrong size
 }
 }  // namespace
 }  // namespace pangea::machine

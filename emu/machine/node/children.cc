@@ -31,6 +31,15 @@ Status Children::start(const std::vector<std::string>& arguments) {
   return ok();
 }
 
+u32 Children::ended() const {
+  for (usize i = 0; i < pids_.size(); ++i) {
+    siginfo_t info{};  // WNOWAIT: finish() reaps it
+    if (waitid(P_PID, static_cast<id_t>(pids_[i]), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid)
+      return static_cast<u32>(i + 1);
+  }
+  return 0;
+}
+
 void Children::finish(u64 timeout_ms) {
   for (u64 waited = 0; !pids_.empty() && waited < timeout_ms; waited += 2) {
     std::erase_if(pids_, [](pid_t p) { return waitpid(p, nullptr, WNOHANG) != 0; });

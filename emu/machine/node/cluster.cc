@@ -39,7 +39,14 @@ Result<NodeWish> decode_wish(Bytes bytes) {
   return w;
 }
 
-int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std::function<void()>& f) {
+transport::PeerLimits peer_limits(bool one_computer) {
+  transport::PeerLimits limits;
+  limits.silence_ns = one_computer ? 5 * kSecond : kSecond + kSecond / 2;
+  return limits;
+}
+
+int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std::function<void()>& f,
+                    const std::function<bool()>& give_up) {
   std::atomic<bool> over{false};
   std::thread worker([&] {
     f();
@@ -54,6 +61,7 @@ int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std
       caught = s;
       cancel.store(true);
     }
+    if (give_up && give_up()) cancel.store(true);
   }
   worker.join();
   return caught;
@@ -92,6 +100,7 @@ transport::CoordinatorOptions Cluster::join_options(const x86::CpuidConfig& want
   o.common.offer = host_offer();
   o.common.timeouts = {.connect_ns = 10 * kSecond, .stage_ns = 10 * kSecond, .hello_ns = 0};
   o.common.endpoint.guest_time = time_slot_.port();
+  o.common.endpoint.limits = peer_limits(options_.peers.empty());
   o.common.endpoint.events.lost = [this](NodeId node, const std::string& reason) {
     if (!ending_.load()) control_.end({static_cast<int>(ExitStatus::NodeLost), reason, false});
     gone(node);
@@ -142,8 +151,13 @@ Result<std::unique_ptr<Cluster>> Cluster::join(const RunOptions& options, x86::C
   std::atomic<bool> cancel{false};
   o.common.cancel = &cancel;
   Result<transport::Membership> m = Error{"join", "not done", ""};
-  const int caught =
-      run_cancellable(signals, cancel, [&] { m = transport::coordinate(o, ports.clock, ports.entropy); });
+  u32 dead = 0;
+  const int caught = run_cancellable(
+      signals, cancel, [&] { m = transport::coordinate(o, ports.clock, ports.entropy); },
+      [&] { return dead == 0 && (dead = c->children_.ended()) != 0; });
+  if (!m && dead)
+    return Error{fmt::format("node {} ({}) is lost", dead, c->endpoints_[dead - 1]), "its process ended at start-up",
+                 "", ExitStatus::NodeLost};
   if (caught) return Error{"join", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
   if (!m) return m.error();
   c->membership_ = *std::move(m);
@@ -178,6 +192,11 @@ void Cluster::attach(LocalMachine& machine) {
       control_.wish(RunControl::kReset);
     else
       control_.end(w->ending);
+  });
+  control_link_->receive(method(MachineMethod::DebugStop), [this, vcpus = machine.plan().vcpus()](NodeId, Bytes note) {
+    const auto stop = decode_stop(note, vcpus);
+    const std::lock_guard lock(debug_mutex_);
+    if (stop && on_debug_stop_) on_debug_stop_(*stop);
   });
   control_link_->start();
   calls_of_.store(control_link_.get());
@@ -237,6 +256,24 @@ std::vector<NodeStatistics> Cluster::statistics() {
     if (!reply) return;
     auto s = from_text({reply->begin(), reply->end()});
     if (s) all.push_back(*std::move(s));
+  });
+  return all;
+}
+
+std::vector<std::unique_ptr<NodeDebug>> Cluster::debug(const MachinePlan& plan,
+                                                       std::function<void(const DebugStop&)> on_stop) {
+  {
+    const std::lock_guard lock(debug_mutex_);
+    on_debug_stop_ = std::move(on_stop);
+  }
+  std::vector<std::unique_ptr<NodeDebug>> all;
+  each_other([&](NodeId n) {
+    all.push_back(
+        std::make_unique<RemoteNodeDebug>(plan.vcpus_of(n), [this, n](Bytes request) -> std::optional<std::vector<u8>> {
+          auto reply = control_link_->call(n, method(MachineMethod::Debug), request, 2 * kSecond);
+          if (!reply) return std::nullopt;
+          return *std::move(reply);
+        }));
   });
   return all;
 }

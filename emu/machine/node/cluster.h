@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "emu/machine/cli/options.h"
-#include "emu/machine/debug/snapshot.h"
+#include "emu/machine/debug/remote_debug.h"
 #include "emu/machine/node/children.h"
 #include "emu/machine/node/node_link.h"
 #include "emu/machine/signals.h"
@@ -25,9 +25,13 @@ struct NodeWish {
 std::vector<u8> encode(const NodeWish& w);
 Result<NodeWish> decode_wish(transport::Bytes bytes);
 
-/// Runs `f` on a thread of its own and waits; SIGINT, SIGTERM and SIGHUP meanwhile set `cancel`. Returns that signal or
-/// 0.
-int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std::function<void()>& f);
+/// Runs `f` on a thread of its own and waits; SIGINT, SIGTERM, SIGHUP and `give_up` (may be null; asked again and
+/// again) meanwhile set `cancel`. Returns that signal or 0.
+int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std::function<void()>& f,
+                    const std::function<bool()>& give_up = nullptr);
+/// How long a silent node is waited for. On one computer a death shows at once, and silence means no more than a busy
+/// host; over a network it is what a pulled cable looks like. Unit: ns.
+transport::PeerLimits peer_limits(bool one_computer);
 /// The secret in `path`, without white space at its ends; empty for "". Error: cannot be read, or empty.
 Result<std::string> read_secret(const std::string& path);
 /// CPU features as the handshake carries them.
@@ -55,6 +59,9 @@ class Cluster {
   void reset();
   std::vector<VcpuSnapshot> snapshots(bool exact);
   std::vector<NodeStatistics> statistics();
+  /// The debugger's hands on the vCPUs of the other nodes. `on_stop`: one of those has stopped by itself; any thread,
+  /// must not block. While it may be called, what it uses stays. Before resume().
+  std::vector<std::unique_ptr<NodeDebug>> debug(const MachinePlan& plan, std::function<void(const DebugStop&)> on_stop);
   /// Ends all waits here, then the other nodes; waits until the children are gone.
   void stop_waiting() { link_->stop(); }
   void end(int status, const std::string& reason);
@@ -83,5 +90,7 @@ class Cluster {
   transport::Membership membership_;
   std::unique_ptr<transport::ControlLink> control_link_;
   std::unique_ptr<NodeLink> link_;
+  std::mutex debug_mutex_;
+  std::function<void(const DebugStop&)> on_debug_stop_;
 };
 }  // namespace pangea::machine

@@ -7,6 +7,7 @@
 
 #include "emu/base/host_ports.h"
 #include "emu/base/log.h"
+#include "emu/machine/debug/remote_debug.h"
 #include "emu/machine/node/cluster.h"
 #include "emu/machine/node/wire.h"
 #include "emu/machine/run.h"
@@ -30,6 +31,7 @@ class NodeProcess {
   void serve();
   void resume(Bytes note);
   Body snapshots(bool exact);
+  Body debug(Bytes request);
   void forward_wishes();
   void report_vcpus();
   /// The machine is over. Any thread; the first call counts.
@@ -52,6 +54,7 @@ class NodeProcess {
   std::unique_ptr<transport::ControlLink> control_link_;
   std::unique_ptr<NodeLink> link_;
   std::unique_ptr<LocalMachine> machine_;
+  std::unique_ptr<DebugService> debug_;  // once the debugger has asked for something
   u64 started_ns_ = 0;
   bool told_end_ = false;
 
@@ -70,8 +73,13 @@ Status NodeProcess::join() {
   w.common.secret = *secret;
   w.common.timeouts = {.connect_ns = 10'000'000'000, .stage_ns = 10'000'000'000, .hello_ns = 0};
   w.common.endpoint.guest_time = time_slot_.port();
-  w.common.endpoint.events.lost = [this](NodeId, const std::string& why) {
-    over(static_cast<int>(ExitStatus::NodeLost), why);
+  w.common.endpoint.limits = peer_limits(options_.child);
+  w.common.endpoint.events.lost = [this](NodeId n, const std::string& why) {
+    // Node 0 decides: it may not have heard yet, and would take our leaving for the cause.
+    if (n.v == 0)
+      over(static_cast<int>(ExitStatus::NodeLost), why);
+    else
+      control_->end({static_cast<int>(ExitStatus::NodeLost), why, false});
   };
   w.common.endpoint.events.left = [this](NodeId n) {
     if (n.v == 0) over(static_cast<int>(ExitStatus::NodeLost), "node 0 has left the machine");
@@ -118,6 +126,8 @@ void NodeProcess::serve() {
   });
   c.serve(method(MachineMethod::Snapshots),
           [this](NodeId, Bytes how) { return machine_ ? snapshots(!how.empty() && how[0]) : Body{}; });
+  c.serve(method(MachineMethod::Debug),
+          [this](NodeId from, Bytes b) { return machine_ && from.v == 0 ? debug(b) : Body{}; });
   c.on_stats([this, text] {
     if (!machine_) return Body{};
     NodeStatistics s = gather(*machine_, static_cast<double>(clock_.now_ns() - started_ns_) / 1e9);
@@ -181,11 +191,19 @@ Body NodeProcess::snapshots(bool exact) {
   return b;
 }
 
+Body NodeProcess::debug(Bytes request) {
+  if (!debug_)
+    debug_ = std::make_unique<DebugService>(*machine_, [this](const DebugStop& s) {
+      control_link_->notify(NodeId{0}, method(MachineMethod::DebugStop), encode(s));
+    });
+  return debug_->serve(request);
+}
+
 /// What this node's vCPUs ask of the machine is node 0's to decide.
 void NodeProcess::forward_wishes() {
   const u32 wishes = control_->take();
   NodeWish w;
-  if ((wishes & RunControl::kReset) && !(w.reset = false)) {
+  if (wishes & RunControl::kReset) {
     w.reset = true;
     control_link_->notify(NodeId{0}, method(MachineMethod::Wish), encode(w));
   }

@@ -79,5 +79,7 @@ enum class MachineMethod : u32 {
   Reset,       // call
   Snapshots,   // call: u8 1: with exact registers. Reply: an array of VcpuSnapshot
   Wish,        // note to node 0: see Wish in cluster.h
+  Debug,       // call: see debug/remote_debug.h
+  DebugStop,   // note to node 0: a vCPU has stopped for the debugger
 };
 }  // namespace pangea::machine

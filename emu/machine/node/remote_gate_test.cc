@@ -1,0 +1,190 @@
+// Several nodes in one process, over real sockets: agents on threads of their own increment counters in shared pages.
+// A lost, torn or twice granted page shows as a wrong sum; the coherence checker watches beside it.
+#include "emu/machine/node/remote_gate.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "emu/base/prng.h"
+#include "emu/machine/agent_memory.h"
+#include "emu/machine/node/io_link.h"
+#include "emu/machine/node_memory.h"
+#include "transport/test_cluster.h"
+
+namespace pangea::machine {
+namespace {
+constexpr u64 kBytes = u64{16} << 20;
+constexpr u64 kPages = 6;  // shared by all; half of them at home on each node
+
+/// An agent whose instructions need two pages at once, as a vCPU's may.
+class Worker final : public Agent {
+ public:
+  explicit Worker(NodeMemory& memory) : Agent(memory.ram.page_limit()), memory_(memory) { memory.safepoints.add(this); }
+  std::atomic<u32>& exit_request() override { return exit_request_; }
+
+  /// Adds 1 to counter `slot` of both pages, or only reads them. False: the machine stops.
+  bool step(PageNumber a, PageNumber b, unsigned slot, bool write) {
+    const Access access = write ? Access::Write : Access::Read;
+    bool waited = false;
+    unpark();
+    for (;;) {
+      safepoint();
+      note_may_hold(a);
+      note_may_hold(b);
+      const PageNumber* missing = !memory_.pages.may(a, access) ? &a : !memory_.pages.may(b, access) ? &b : nullptr;
+      if (!missing) break;
+      waited = true;
+      if (!memory_.gate->acquire(*this, *missing, access)) return park(), false;
+    }
+    for (const PageNumber p : {a, b}) {
+      u64& counter = reinterpret_cast<u64*>(memory_.ram.host(p))[slot];
+      const u64 before = counter;
+      if (write)
+        counter = before + 1;
+      else
+        EXPECT_GE(before, seen_[p.v % kPages][slot]);  // nobody's counter goes back
+      seen_[p.v % kPages][slot] = before;
+    }
+    if (waited) memory_.gate->retired(*this);
+    park();
+    return true;
+  }
+
+ protected:
+  void drop(PageNumber, Right) override {}
+
+ private:
+  NodeMemory& memory_;
+  std::atomic<u32> exit_request_{0};
+  u64 seen_[kPages][8] = {};
+};
+
+struct Node {
+  Node(transport::ZmqEndpoint& endpoint, Clock& clock, u16 nodes)
+      : memory(*OwnedMemory::create(kBytes, Right::None)),
+        gate({.self = endpoint.self(), .nodes = nodes, .homes = homes(nodes), .check = true}, memory->memory(),
+             endpoint, clock, [this](const Error& e) { failures.push_back(e.line()); }) {
+    memory->memory().gate = &gate;
+    endpoint.set_handler(transport::Channel::Coherence,
+                         [this](NodeId from, transport::Bytes h, transport::Bytes p) { gate.receive(from, h, p); });
+  }
+  static coherence::HomeMap homes(u16 nodes) {
+    std::vector<coherence::HomeRange> ranges;
+    const u64 pages = kBytes >> kPageShift;
+    // The shared pages lie around the first border.
+    for (u16 n = 0; n < nodes; ++n) ranges.push_back({PageNumber{pages / nodes * n}, pages / nodes, NodeId{n}});
+    return coherence::HomeMap(std::move(ranges));
+  }
+  std::unique_ptr<OwnedMemory> memory;
+  std::vector<std::string> failures;
+  RemoteGate gate;
+};
+
+TEST(RemoteGate, EveryIncrementCounts) {
+  constexpr u16 kNodes = 2;
+  constexpr unsigned kWorkers = 2, kSteps = 1500;
+  transport::testing_support::Cluster cluster(kNodes, "ipc");
+  std::vector<std::unique_ptr<Node>> nodes;
+  for (u16 n = 0; n < kNodes; ++n) nodes.push_back(std::make_unique<Node>(cluster[n], cluster.clock, kNodes));
+  const u64 first = (kBytes >> kPageShift) / kNodes - kPages / 2;
+
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (unsigned i = 0; i < kNodes * kWorkers; ++i)
+    workers.push_back(std::make_unique<Worker>(nodes[i % kNodes]->memory->memory()));
+  AgentMemory reader(nodes[0]->memory->memory());
+  std::vector<std::array<u64, kPages>> expected(workers.size());
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < workers.size(); ++i)
+    threads.emplace_back([&, i] {
+      Prng random(i + 1);
+      for (unsigned s = 0; s < kSteps; ++s) {
+        const u64 a = random.next() % kPages, b = (a + 1 + random.next() % (kPages - 1)) % kPages;
+        const bool write = random.next() % 2;
+        // Each worker writes a counter of its own and looks at another's.
+        ASSERT_TRUE(workers[i]->step(PageNumber{first + a}, PageNumber{first + b},
+                                     write ? i : (i + 1) % static_cast<unsigned>(workers.size()), write));
+        if (write) ++expected[i][a], ++expected[i][b];
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  for (u64 p = 0; p < kPages; ++p) {
+    u64 counters[8];
+    ASSERT_EQ(reader.read(Gpa{(first + p) << kPageShift}, {reinterpret_cast<u8*>(counters), sizeof counters}),
+              devices::DmaStatus::Ok);
+    for (unsigned i = 0; i < workers.size(); ++i) EXPECT_EQ(counters[i], expected[i][p]) << "page " << p;
+  }
+  for (const auto& n : nodes) {
+    EXPECT_TRUE(n->failures.empty()) << n->failures[0];
+    const RemoteGateStats s = n->gate.stats();
+    EXPECT_GT(s.read_faults.count + s.write_faults.count, 0u);
+    EXPECT_EQ(s.protocol.peer_errors_total(), 0u);
+    n->gate.stop();
+  }
+  for (auto& e : cluster.nodes) e->close();
+}
+
+TEST(RemoteGate, StopEndsAWait) {
+  transport::testing_support::Cluster cluster(2, "ipc");
+  Node node(cluster[0], cluster.clock, 2);  // node 1 never answers
+  Worker worker(node.memory->memory());
+  const PageNumber remote{(kBytes >> kPageShift) - 1};
+  std::thread thread([&] { EXPECT_FALSE(worker.step(remote, remote, 0, true)); });
+  EXPECT_TRUE(transport::testing_support::eventually([&] { return !node.gate.pending().empty(); }));
+  node.gate.stop();
+  thread.join();
+  for (auto& e : cluster.nodes) e->close();
+}
+
+TEST(RemoteGate, NonsenseIsCountedAndDropped) {
+  transport::testing_support::Cluster cluster(2, "ipc");
+  Node node(cluster[0], cluster.clock, 2);
+  Prng random(7);
+  for (int i = 0; i < 2000; ++i) {
+    u8 junk[64];
+    for (u8& b : junk) b = static_cast<u8>(random.next());
+    node.gate.receive(NodeId{1}, transport::Bytes(junk).first(random.below(sizeof junk)),
+                      transport::Bytes(junk).first(random.below(sizeof junk)));
+  }
+  const RemoteGateStats s = node.gate.stats();
+  EXPECT_GT(s.malformed, 1900u);
+  EXPECT_TRUE(node.failures.empty());
+  for (auto& e : cluster.nodes) e->close();
+}
+
+/// A board that answers what was last written there.
+struct Memo final : x86::IoPort {
+  u32 pio_read(u16 port, unsigned) override { return static_cast<u32>(at[port]); }
+  void pio_write(u16 port, unsigned, u32 v) override { at[port] = v; }
+  u64 mmio_read(Gpa gpa, unsigned) override { return at[gpa.v]; }
+  void mmio_write(Gpa gpa, unsigned, u64 v) override { at[gpa.v] = v; }
+  std::map<u64, u64> at;
+};
+
+TEST(IoLink, AccessesReachTheBoardAndNonsenseDoesNot) {
+  transport::testing_support::Cluster cluster(2, "ipc");
+  Memo memo;
+  IoLink server(cluster[0], NodeId{0}), client(cluster[1], NodeId{0});
+  cluster[0].set_handler(transport::Channel::Io,
+                         [&](NodeId n, transport::Bytes h, transport::Bytes) { server.receive(&memo, n, h); });
+  cluster[1].set_handler(transport::Channel::Io,
+                         [&](NodeId n, transport::Bytes h, transport::Bytes) { client.receive(nullptr, n, h); });
+  client.pio_write(0x80, 1, 0x5a);
+  EXPECT_EQ(client.pio_read(0x80, 1), 0x5au);
+  client.mmio_write(Gpa{0xfed00000}, 8, 0x123456789abcdef0);
+  EXPECT_EQ(client.mmio_read(Gpa{0xfed00000}, 8), 0x123456789abcdef0u);
+  const usize before = memo.at.size();
+  Prng random(3);
+  for (int i = 0; i < 2000; ++i) {
+    u8 junk[20];  // every request is longer
+    for (u8& b : junk) b = static_cast<u8>(random.next());
+    server.receive(&memo, NodeId{1}, transport::Bytes(junk).first(random.below(sizeof junk)));
+  }
+  EXPECT_EQ(server.malformed(), 2000u);
+  EXPECT_EQ(memo.at.size(), before);
+  client.stop();
+  EXPECT_EQ(client.pio_read(0x80, 1), 0xffffffffu);
+  for (auto& e : cluster.nodes) e->close();
+}
+}  // namespace
+}  // namespace pangea::machine
