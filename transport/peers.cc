@@ -19,6 +19,12 @@ void PeerTable::add(NodeId node, std::string name, u64 now_ns) {
   if (last_tick_ns_ == 0) last_tick_ns_ = now_ns;
 }
 
+void PeerTable::watch_silence(u64 now_ns) {
+  const std::lock_guard lock(mutex_);
+  watching_ = true;
+  for (Row& r : rows_) r.last_heard_ns = now_ns;
+}
+
 void PeerTable::fail(NodeId node, std::string why) {
   const std::lock_guard lock(mutex_);
   Row& r = rows_[node.v];
@@ -85,7 +91,7 @@ std::optional<PeerChange> PeerTable::judge(u16 index, u64 now_ns) {
   if (r.state.load(std::memory_order_relaxed) == PeerState::Up) {
     if (r.disconnected_ns && now_ns - *r.disconnected_ns >= limits_.disconnect_grace_ns) {
       r.failure = "its connection closed without a farewell (killed, crashed, or its computer went down)";
-    } else if (now_ns - r.last_heard_ns >= limits_.silence_ns) {
+    } else if (watching_ && now_ns >= r.last_heard_ns + limits_.silence_ns) {
       r.failure = fmt::format("nothing heard from it for {} ms", (now_ns - r.last_heard_ns) / 1'000'000);
     }
     if (r.failure) r.state.store(PeerState::Lost, std::memory_order_release);
@@ -103,7 +109,7 @@ u64 PeerTable::next_deadline_ns(u64 now_ns) const {
   for (const Row& r : rows_) {
     if (r.failure || r.left_unreported) return now_ns;
     if (r.state.load(std::memory_order_relaxed) != PeerState::Up) continue;
-    next = std::min(next, r.last_heard_ns + limits_.silence_ns);
+    if (watching_) next = std::min(next, r.last_heard_ns + limits_.silence_ns);
     if (r.disconnected_ns) next = std::min(next, *r.disconnected_ns + limits_.disconnect_grace_ns);
   }
   return std::max(next, now_ns);

@@ -2,9 +2,11 @@
 //
 // Pure apart from its mutex: the caller brings every time, so tests run it without waiting. The heartbeat thread drives
 // it (zmq_beat.h). A peer is declared lost
-//   * when nothing was heard from it for `silence_ns`. That is generous against a node that was only descheduled: four
-//     nodes on two busy cores lose hundreds of milliseconds. And a tick that itself came late extends every deadline by
-//     the delay: if *we* did not run, their silence means nothing;
+//   * when nothing was heard from it for `silence_ns`, once watch_silence() has been called (while a machine starts,
+//   its
+//     threads are still being made, and the join has limits of its own). The limit is generous against a node that was
+//     only descheduled: four nodes on two busy cores lose hundreds of milliseconds. And a tick that itself came late
+//     extends every deadline by the delay: if *we* did not run, their silence means nothing;
 //   * `disconnect_grace_ns` after its connection broke, the fast path for a killed process. The grace lets a farewell
 //     that travels on another connection arrive first;
 //   * when another thread says fail(): a full queue, a missing frame.
@@ -52,6 +54,8 @@ class PeerTable {
     std::atomic<bool>& h = rows_[node.v].heard;
     if (!h.load(std::memory_order_relaxed)) h.store(true, std::memory_order_relaxed);  // senders read this cache line
   }
+  /// From now on silence is loss. Everybody counts as heard at `now_ns`.
+  void watch_silence(u64 now_ns);
   /// Any thread: the peer is unusable. Takes effect at once for state(); reported by the next tick. First reason wins.
   void fail(NodeId node, std::string why);
   /// The peer said goodbye.
@@ -97,5 +101,6 @@ class PeerTable {
   mutable std::mutex mutex_;
   std::array<Row, kNodesMax> rows_;
   u64 last_tick_ns_ = 0;
+  bool watching_ = false;
 };
 }  // namespace pangea::transport

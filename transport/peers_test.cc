@@ -10,7 +10,10 @@ constexpr u64 kMs = 1'000'000;
 constexpr NodeId kPeer{1};
 
 struct Peers : testing::Test {
-  Peers() { table.add(kPeer, "node 1 (here)", now); }
+  Peers() {
+    table.add(kPeer, "node 1 (here)", now);
+    table.watch_silence(now);
+  }
   /// Ticks every 100 ms for `ms`; the peer speaks in each if `speaks`. Returns what changed.
   std::vector<PeerChange> run(u64 ms, bool speaks) {
     std::vector<PeerChange> all;
@@ -41,6 +44,19 @@ TEST_F(Peers, ThreeHundredMillisecondsOfSilenceAreNot) {
     EXPECT_TRUE(run(400, false).empty());
     EXPECT_TRUE(run(100, true).empty());
   }
+}
+
+TEST(PeersStarting, SilenceIsNoLossYetButABrokenConnectionIs) {
+  PeerTable table{PeerLimits{}};
+  u64 now = 1'000'000 * kMs;
+  table.add(kPeer, "node 1 (here)", now);
+  table.add(NodeId{2}, "node 2 (here)", now);
+  for (int i = 0; i < 50; ++i) EXPECT_TRUE(table.tick(now += 100 * kMs).empty());
+  table.disconnected(NodeId{2}, now);
+  EXPECT_EQ(table.tick(now += 100 * kMs).size(), 1u);
+  table.watch_silence(now);  // and the silence before does not count
+  for (int i = 0; i < 7; ++i) EXPECT_TRUE(table.tick(now += 100 * kMs).empty());
+  EXPECT_EQ(table.tick(now += 100 * kMs).size(), 1u);
 }
 
 TEST_F(Peers, OurOwnAbsenceIsNotTheirSilence) {

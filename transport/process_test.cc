@@ -97,7 +97,7 @@ INSTANTIATE_TEST_SUITE_P(Wire, Processes, testing::Values("ipc", "tcp"),
                          [](const auto& i) { return std::string(i.param); });
 
 TEST_P(Processes, AKilledNodeIsNamedToAllWithinASecond) {
-  start(2);
+  ASSERT_NO_FATAL_FAILURE(start(2));
   const u64 start = clock.now_ns();
   kill(children[0], SIGKILL);
   ASSERT_TRUE(eventually([&] { return lost_count() == 1; }, 2'000));
@@ -109,7 +109,7 @@ TEST_P(Processes, AKilledNodeIsNamedToAllWithinASecond) {
 }
 
 TEST_P(Processes, AStoppedNodeIsForgivenForAWhileAndThenLost) {
-  start(1);
+  ASSERT_NO_FATAL_FAILURE(start(1));
   for (int i = 0; i < 4; ++i) {
     kill(children[0], SIGSTOP);
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
@@ -126,7 +126,7 @@ TEST_P(Processes, AStoppedNodeIsForgivenForAWhileAndThenLost) {
 }
 
 TEST_P(Processes, AShutdownEndsEveryProcessCleanly) {
-  start(3);
+  ASSERT_NO_FATAL_FAILURE(start(3));
   for (u16 n = 1; n <= 3; ++n) EXPECT_TRUE(control->send_shutdown(NodeId{n}, {static_cast<int>(n), "power off"}));
   for (usize i = 0; i < 3; ++i) {
     const int code = exit_of(i);

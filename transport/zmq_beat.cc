@@ -116,6 +116,8 @@ void BeatThread::drain_beats() {
 
 void BeatThread::take(const wire::Beat& b, u64 now_ns) {
   const NodeId from{static_cast<u16>(b.sender())};
+  // A loss is mutual: whoever we have given up hears nothing from us either, and so learns of it within its own limit.
+  if (core_.table.state(from) != PeerState::Up) return;
   core_.table.heard(from);
   core_.probes_to[from.v].fetch_or(b.channels_heard() & kAllChannels, std::memory_order_release);
   if (b.kind() == wire::Beat::LEAVE) return core_.table.left(from);
@@ -210,6 +212,7 @@ Status BeatThread::wait_settled(u64 timeout_ns, const std::atomic<bool>* cancel)
     progress_.wait_for(lock, std::chrono::milliseconds(20));
   }
   announced_ = true;
+  core_.table.watch_silence(core_.clock.now_ns());
   return ok();
 }
 

@@ -124,7 +124,7 @@ TEST(ZmqEndpoint, SpinningChannelsWorkToo) {
 TEST(ZmqEndpoint, AFullQueueLosesThePeerAndSaysSo) {
   std::mutex m;
   std::string reason;
-  std::atomic<int> lost{0};
+  std::atomic<int> lost{0}, mutual{0};
   std::latch release(1);
   Cluster c(2, "ipc", [&](EndpointOptions& o) {
     o.queue_max = 16;
@@ -134,6 +134,8 @@ TEST(ZmqEndpoint, AFullQueueLosesThePeerAndSaysSo) {
         EXPECT_EQ(n, NodeId{1});
         reason = std::move(r), ++lost;
       };
+    else
+      o.events.lost = [&](NodeId n, const std::string&) { mutual += n == NodeId{0} ? 1 : 1000; };
   });
   c[1].set_handler(Channel::Io, [&](NodeId, Bytes, Bytes) { release.wait(); });
   const std::vector<u8> page(kPageSize);
@@ -142,6 +144,7 @@ TEST(ZmqEndpoint, AFullQueueLosesThePeerAndSaysSo) {
   EXPECT_LT(sent, 100'000);
   EXPECT_FALSE(c[0].send(NodeId{1}, Channel::Interrupt, {}, {}));
   EXPECT_TRUE(eventually([&] { return lost == 1; }, 1000));
+  EXPECT_TRUE(eventually([&] { return mutual == 1; }, 3000));  // the one that was given up learns of it
   {
     const std::lock_guard lock(m);
     EXPECT_NE(reason.find("node 1 (test)"), std::string::npos) << reason;
