@@ -59,6 +59,7 @@ bool Holder::surrendered(PageNumber page, u32 token) {
   const Order order = *found;
   s_.orders.erase(page);
   s_.local.set_right(page, order.keep, order.keep != Right::None && s_.local.source(page));
+  if (order.keep == Right::None) s_.predictor.lost(page);
   if (order.kind != Order::Kind::Drop) answer(order);
   if (!order.discard) {
     if (!s_.is_home(page)) peer_orders_--;

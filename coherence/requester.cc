@@ -39,13 +39,28 @@ void Requester::request(PageNumber page, Want want, AgentId agent, Right usable)
       refused_ |= bit(agent);
     return;
   }
-  o->want = want;
+  const bool write_next = want == Want::Read && s_.local.right(page) == Right::None && s_.predictor.will_write(page);
+  if (write_next) s_.stats.writes_predicted++;
+  o->want = write_next ? Want::Write : want;
   o->since_ns = s_.now_ns;
   if (s_.outstanding.size() == 1) next_check_ns_ = s_.now_ns + s_.cfg.request_timeout_ns / 8;
   join(*o, want, agent);
   // While a Drop is under way the frame is about to be emptied: a grant must not overtake that.
   const Order* order = s_.orders.find(page);
   if (!order || !order->discard) send(page, *o);
+  if (agent != kNoAgent && want != Want::Claim) ask_ahead(page, want, agent);
+}
+
+/// Leaves half of the places to those who wait.
+void Requester::ask_ahead(PageNumber page, Want want, AgentId agent) {
+  const Predictor::Ahead ahead = s_.predictor.waits(agent, page);
+  PageNumber p = ahead.first;
+  for (unsigned i = 0; i < ahead.count; i++, p.v += static_cast<u64>(ahead.step)) {
+    if (s_.outstanding.size() >= s_.cfg.max_requests / 2 || !s_.cfg.homes.home(p)) return;
+    if (s_.outstanding.find(p) || s_.orders.find(p) || enough(s_.local.right(p), want)) continue;
+    s_.stats.prefetches++;
+    request(p, want, kNoAgent, s_.local.right(p));
+  }
 }
 
 void Requester::join(Outstanding& o, Want want, AgentId agent) {
@@ -144,6 +159,7 @@ void Requester::complete_if_ready(PageNumber page) {
   const Outstanding o = *found;
   const bool write = o.want != Want::Read;
   s_.local.set_version(page, o.version);
+  s_.predictor.came(page, s_.local.right(page), write ? Right::Write : Right::Read);
   s_.local.set_right(page, write ? Right::Write : Right::Read, write || s_.is_home(page));
   s_.out->push_back(Install{page, write ? Right::Write : Right::Read, o.version, o.want});
 

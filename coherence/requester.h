@@ -37,6 +37,7 @@ class Requester {
   void complete_if_ready(PageNumber page);
   void send(PageNumber page, Outstanding& o);
   void join(Outstanding& o, Want want, AgentId agent);
+  void ask_ahead(PageNumber page, Want want, AgentId agent);
   void wake_refused();
 
   State& s_;

@@ -4,6 +4,7 @@
 #include "coherence/holds.h"
 #include "coherence/page_map.h"
 #include "coherence/page_tables.h"
+#include "coherence/predictor.h"
 #include "coherence/protocol.h"
 
 namespace pangea::coherence {
@@ -39,7 +40,8 @@ struct State {
         local(cfg.homes.end()),
         outstanding(cfg.max_requests),
         orders((2 * usize{cfg.nodes} + 1) * cfg.max_requests),  // from peers, from ourselves, drops
-        holds(cfg.max_agents, cfg.min_hold_ns, cfg.max_hold_ns) {}
+        holds(cfg.max_agents, cfg.min_hold_ns, cfg.max_hold_ns),
+        predictor(cfg.max_agents, cfg.migratory, cfg.prefetch_max) {}
 
   bool is_home(PageNumber page) const { return cfg.homes.home(page) == cfg.self; }
   NodeId home(PageNumber page) const {
@@ -69,6 +71,7 @@ struct State {
   PageMap<Outstanding> outstanding;
   PageMap<Order> orders;
   Holds holds;
+  Predictor predictor;
   std::vector<Msg> loopback;
   Stats stats;
 };

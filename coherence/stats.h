@@ -27,6 +27,8 @@ struct Stats {
   u64 local_hits = 0;        // ... that found the right already there
   u64 local_merged = 0;      // ... that joined a request under way
   u64 local_refused = 0;     // ... turned away because max_requests are under way (agent woken to ask again)
+  u64 writes_predicted = 0;  // reads that asked for the right to write (see predictor.h)
+  u64 prefetches = 0;        // pages asked for before anybody waited
   u64 requests_sent = 0;     // to other nodes
   u64 installs_page = 0;     // grants that carried bytes
   u64 installs_zero = 0;     // grants of zero pages, no bytes

@@ -22,6 +22,8 @@ class TestNet {
       c.nodes = nodes;
       c.homes = HomeMap(ranges);
       c.max_hold_ns = 0;
+      c.migratory = false;
+      c.prefetch_max = 0;
       if (adjust) adjust(c);
       protocols_.emplace_back(c);
     }

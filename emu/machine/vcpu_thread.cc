@@ -232,6 +232,8 @@ bool VcpuThread::acquire() {
   activity_.store(VcpuActivity::WaitsForPage, std::memory_order_relaxed);
   page_waits_.fetch_add(1, std::memory_order_relaxed);
   waited_ = true;
+  PANGEA_LOG(coherence, "vcpu {} waits for page {:#x} to {}, rip {:#x} linear {:#x}", vcpu_.id().v, s.wait_page.v,
+             s.wait_access == Access::Write ? "write" : "read", s.rip, s.cr2);
   const bool got = vcpu_.memory().gate->acquire(vcpu_, s.wait_page, s.wait_access);
   activity_.store(VcpuActivity::Running, std::memory_order_relaxed);
   return got;

@@ -16,6 +16,8 @@ struct Plan {
   unsigned instructions = 10;  // per agent
   unsigned pages_per_instruction = 2;
   unsigned max_requests = 64;
+  bool migratory = false;
+  unsigned prefetch_max = 0;
   u64 latency_ns = 1000;      // of a message, at least
   u64 jitter_ns = 1000;       // more, at random
   unsigned tail_percent = 0;  // of messages take fifty times as long

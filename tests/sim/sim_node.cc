@@ -29,6 +29,8 @@ coherence::Config SimNode::config() const {
   c.homes = cluster_.homes();
   c.max_agents = plan.agents;
   c.max_requests = plan.max_requests;
+  c.migratory = plan.migratory;
+  c.prefetch_max = plan.prefetch_max;
   c.min_hold_ns = plan.min_hold_ns;
   c.max_hold_ns = plan.max_hold_ns;
   c.request_timeout_ns = 0;  // a cluster that is stuck is to be found stuck

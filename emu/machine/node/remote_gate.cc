@@ -1,6 +1,7 @@
 #include "emu/machine/node/remote_gate.h"
 
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +16,7 @@ using coherence::Msg;
 namespace {
 constexpr usize kHotMax = 1 << 16;
 constexpr usize kHotShown = 16;
+constexpr u64 kSpinNs = 300'000;         // twice what a remote fault takes on a loaded host
 constexpr u64 kTickMax = 1'000'000'000;  // ns
 
 coherence::Config protocol_config(const RemoteGateConfig& c) {
@@ -93,6 +95,10 @@ bool RemoteGate::get(Agent& agent, PageNumber page, Access access, bool whole) {
     after_step();
     at_once = slot->woken.load();
   }
+  // A core that has gone to sleep takes longer to wake than the page takes to come (bench/transport_bench: Waiter
+  // against SpinWaiter). Who has work meanwhile, first of all the threads that bring the page, gets the core by the
+  // yield.
+  while (!slot->woken.load() && now() - begin < kSpinNs) sched_yield();
   while (!slot->woken.load()) slot->woken.wait(0);
   if (!at_once) note_fault(page, access, now() - begin);
   agent.unpark();
