@@ -210,7 +210,8 @@ void Emitter::encode(const Insn& i, const Assignment& s, const HostMem* mem) {
     a_.b(0xc4);
     a_.b(static_cast<u8>((r & 8 ? 0 : 0x80) | 0x40 | (base != kNoReg && (base & 8) ? 0 : 0x20) |
                          static_cast<u8>(i.map)));
-    a_.b(static_cast<u8>((i.vex_w ? 0x80 : 0) | ((~vvvv & 15) << 3) | (i.vex_l ? 4 : 0) | i.vex_pp));
+    const bool w = i.vex_w && (bits64() || (row.attr & kRexW1));  // outside 64-bit mode it widens no general register
+    a_.b(static_cast<u8>((w ? 0x80 : 0) | ((~vvvv & 15) << 3) | (i.vex_l ? 4 : 0) | i.vex_pp));
     a_.b(i.opcode);
   } else {
     if (i.lock) a_.b(0xf0);
@@ -252,6 +253,7 @@ void Emitter::emit_short_incdec(const Insn& i) {
 
 void Emitter::emit_native(const Insn& i, bool accumulator) {
   const IsaRow& row = *i.row;
+  if (emit_zero_upper(i)) return;
   HostMem mem;
   const bool accesses = i.has_mem && !(row.attr & kAddr);
   if (i.has_mem && (row.attr & kAddr)) return;  // NOP Ev, prefetch: nothing to do
@@ -264,6 +266,7 @@ void Emitter::emit_native(const Insn& i, bool accumulator) {
   load_assigned(s);
   block_.insns.back().flags_in_host = flags_ == Flags::Host;
   block_.insns.back().recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
+  if ((row.attr & kVex) && i.vex_l) note_upper(i);
   encode(i, s, accesses ? &mem : nullptr);
   store_assigned(i, s);
   after_native(i);

@@ -13,10 +13,11 @@ constexpr usize kMaxHostBytesPerInsn = 640;
 u8 forbidden(const Insn& i, u32 mode) {
   const u32 attr = i.row->attr;
   constexpr u8 ud = static_cast<u8>(Vector::UD), nm = static_cast<u8>(Vector::NM);
-  if ((attr & (kSse | kVex)) && (mode & Mode::kNoSse)) return ud;
-  if ((attr & kVex) && (mode & Mode::kNoAvx)) return ud;
-  if ((attr & (kSse | kVex | kX87 | kMmx)) && (mode & Mode::kFpuTrap)) return nm;
   if ((attr & kNoModeUd) && !(mode & Mode::kProtected)) return ud;
+  if (attr & kVex) return mode & Mode::kNoAvx ? ud : mode & Mode::kSwitched ? nm : u8{0};
+  if ((attr & kSse) && (mode & Mode::kNoSse)) return ud;
+  if ((attr & kMmx) && (mode & Mode::kEmulate)) return ud;
+  if ((attr & (kSse | kX87 | kMmx)) && (mode & Mode::kFpuTrap)) return nm;
   return 0;
 }
 /// PAUSE leaves the block, so that a spinning vCPU lets others run.
@@ -102,6 +103,7 @@ void Emitter::emit_exec() {
   const Insn& i = insn();
   to_memory();
   recipe_ = {};
+  upper_marked_ = false;  // it may have changed VcpuState::upper
   ExecRecord& r = block_.execs.emplace_back();
   touch_t0();
   r.insn = i;

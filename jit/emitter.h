@@ -102,6 +102,8 @@ class Emitter {
   void emit_native(const Insn& i, bool accumulator = false);
   void emit_accumulator_imm(const Insn& i);
   void emit_short_incdec(const Insn& i);
+  void note_upper(const Insn& i);
+  bool emit_zero_upper(const Insn& i);
   void load_guest(u8 host, unsigned guest);  // full 64 bits
   void store_guest(unsigned guest, u8 host);
   void write_guest(unsigned guest, u8 host, unsigned bytes);  // partial, 32-bit zero-extending
@@ -159,6 +161,7 @@ class Emitter {
   std::vector<Cold> colds_;
   RegionPlan plan_;
   u8* slow_ = nullptr;
+  bool upper_marked_ = false;         // VcpuState::upper is known to be Live
   u8 t0_region_ = AccessPlan::kNone;  // region whose pointer kT0 holds
 };
 

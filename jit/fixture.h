@@ -66,6 +66,10 @@ struct Fixture {
     x86::VcpuState& s = vcpu->state();
     s.cr0 = x86::kCr0PE | x86::kCr0PG | x86::kCr0WP | x86::kCr0NE | x86::kCr0ET | x86::kCr0MP;
     s.cr4 = x86::kCr4PAE | x86::kCr4OSFXSR | x86::kCr4OSXMMEXCPT | x86::kCr4PGE;
+    if (cpuid.has(x86::Feature::avx)) {
+      s.cr4 |= x86::kCr4OSXSAVE;
+      s.xcr0 = 7;
+    }
     s.efer = x86::kEferLME | x86::kEferLMA | x86::kEferSCE | x86::kEferNXE;
     s.cr3 = 0x1000;
     s.cpl = 0;

@@ -138,6 +138,10 @@ class HostAsm {
     op_rm(0xc7, 0, m, wide);
     d(static_cast<u32>(v));
   }
+  void store_imm8(const HostMem& m, u8 v) {
+    op_rm(0xc6, 0, m, false);
+    b(v);
+  }
   void shr_imm(u8 reg, u8 n) {
     op_rr(0xc1, 5, reg, false);
     b(n);

@@ -12,9 +12,11 @@ inline constexpr i32 off_gpr(unsigned n) { return static_cast<i32>(offsetof(Vcpu
 inline constexpr i32 kOffRip = offsetof(VcpuState, rip);
 inline constexpr i32 kOffExitRequest = offsetof(VcpuState, exit_request);
 inline constexpr i32 kOffFlags = offsetof(VcpuState, jit_flags_ax);
+inline constexpr i32 kOffUpper = offsetof(VcpuState, upper);
 inline constexpr i32 kOffScratch = offsetof(VcpuState, jit_scratch);
 inline constexpr i32 kOffInstructions = offsetof(VcpuState, instructions);
 inline constexpr i32 kOffXmm = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, xmm);
+inline constexpr i32 kOffYmmHigh = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, ymm_high);
 inline constexpr i32 kOffMxcsr = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, mxcsr);
 inline constexpr i32 off_seg_base(unsigned n) { return static_cast<i32>(offsetof(VcpuState, seg_base) + 8 * n); }
 

@@ -28,16 +28,48 @@ void load_guests(x::Assembler& a, Which w) {
   for (unsigned g = 0; g < 16; ++g)
     if (pinned(g) && chosen(kHostOf[g], w)) a.mov(host(kHostOf[g]), gs(off_gpr(g)));
 }
-void store_vectors(x::Assembler& a) {
-  for (u32 n = 0; n < 16; ++n) a.movups(gs(kOffXmm + 16 * static_cast<i32>(n), 16), x::xmm(n));
-}
-void load_vectors(x::Assembler& a) {
-  for (u32 n = 0; n < 16; ++n) a.movups(x::xmm(n), gs(kOffXmm + 16 * static_cast<i32>(n), 16));
-}
 
 struct Maker {
   x::Assembler& a;
+  bool avx;  // the host has YMM registers
   asmjit::Label leave_all, leave_saved;
+
+  static constexpr i32 off_xmm(u32 n) { return kOffXmm + 16 * static_cast<i32>(n); }
+  static constexpr i32 off_high(u32 n) { return kOffYmmHigh + 16 * static_cast<i32>(n); }
+  /// Vector registers to the state, the upper halves where they are not zero (x86::Upper), which they are afterwards:
+  /// C++ runs faster then. RFLAGS are lost.
+  void store_vectors() {
+    if (!avx) {
+      for (u32 n = 0; n < 16; ++n) a.movups(gs(off_xmm(n), 16), x::xmm(n));
+      return;
+    }
+    const asmjit::Label done = a.newLabel(), stale = a.newLabel();
+    for (u32 n = 0; n < 16; ++n) a.vmovups(gs(off_xmm(n), 16), x::xmm(n));
+    a.cmp(gs(kOffUpper, 1), static_cast<u8>(x86::Upper::Live));
+    a.jb(done);
+    a.ja(stale);
+    for (u32 n = 0; n < 16; ++n) a.vextractf128(gs(off_high(n), 16), x::ymm(n), 1);
+    a.vzeroupper();
+    a.jmp(done);
+    a.bind(stale);
+    a.vxorps(x::xmm0, x::xmm0, x::xmm0);
+    for (u32 n = 0; n < 16; n += 2) a.vmovups(gs(off_high(n), 32), x::ymm0);
+    a.mov(gs(kOffUpper, 1), static_cast<u8>(x86::Upper::Zero));
+    a.bind(done);
+  }
+  /// The reverse; the VEX form of the move zeroes upper halves.
+  void load_vectors() {
+    if (!avx) {
+      for (u32 n = 0; n < 16; ++n) a.movups(x::xmm(n), gs(off_xmm(n), 16));
+      return;
+    }
+    const asmjit::Label done = a.newLabel();
+    for (u32 n = 0; n < 16; ++n) a.vmovups(x::xmm(n), gs(off_xmm(n), 16));
+    a.cmp(gs(kOffUpper, 1), static_cast<u8>(x86::Upper::Zero));
+    a.je(done);
+    for (u32 n = 0; n < 16; ++n) a.vinsertf128(x::ymm(n), x::ymm(n), gs(off_high(n), 16), 1);
+    a.bind(done);
+  }
 
   void set_exit(ExitKind k) { a.mov(gs(off_scratch(kScratchExit)), static_cast<i32>(k)); }
 
@@ -69,7 +101,7 @@ struct Maker {
     a.mov(x::rax, x::rdx);
     a.mov(gs(off_scratch(kScratchHostRsp)), x::rsp);
     a.mov(x::rsp, gs(off_scratch(kScratchReturns)));
-    load_vectors(a);
+    load_vectors();
     a.ldmxcsr(gs(kOffMxcsr, 4));
     load_guests(a, Which::All);
     a.jmp(x::rax);
@@ -77,7 +109,7 @@ struct Maker {
   void leave() {
     a.bind(leave_all);
     store_guests(a, Which::All);
-    store_vectors(a);
+    store_vectors();
     a.bind(leave_saved);
     a.mov(gs(off_scratch(kScratchReturns)), x::rsp);
     a.stmxcsr(gs(kOffMxcsr, 4));
@@ -103,7 +135,7 @@ struct Maker {
   void memory_helper(u64 function) {
     const asmjit::Label out = a.newLabel();
     store_guests(a, Which::CallerSaved);
-    store_vectors(a);
+    store_vectors();
     a.mov(gs(off_scratch(kScratchValue1)), x::rdi);
     a.mov(x::rsi, x::rdi);
     a.mov(x::edx, x::eax);
@@ -111,7 +143,7 @@ struct Maker {
     call_cpp(function);
     a.test(x::rax, x::rax);
     a.jnz(out);
-    load_vectors(a);
+    load_vectors();
     load_guests(a, Which::CallerSaved);
     a.mov(x::rdi, gs(off_scratch(kScratchValue1)));
     a.ret();
@@ -122,14 +154,14 @@ struct Maker {
   void exec_helper(u64 function) {
     const asmjit::Label out = a.newLabel();
     store_guests(a, Which::All);
-    store_vectors(a);
+    store_vectors();
     a.stmxcsr(gs(kOffMxcsr, 4));
     a.mov(x::rsi, x::rdi);
     call_cpp(function);
     a.ldmxcsr(gs(kOffMxcsr, 4));
     a.test(x::rax, x::rax);
     a.jnz(out);
-    load_vectors(a);
+    load_vectors();
     load_guests(a, Which::All);
     a.ret();
     a.bind(out);
@@ -137,7 +169,7 @@ struct Maker {
   }
   void native_fault() {
     store_guests(a, Which::All);
-    store_vectors(a);
+    store_vectors();
     call_cpp(reinterpret_cast<u64>(&pangea_jit_native_fault));
     leave_with_outcome();
   }
@@ -148,7 +180,7 @@ Result<Stubs> make_stubs(CodeCache& cache) {
   asmjit::CodeHolder code;
   code.init(asmjit::Environment::host(), reinterpret_cast<u64>(cache.executable(cache.next())));
   x::Assembler a(&code);
-  Maker m{a, a.newLabel(), a.newLabel()};
+  Maker m{a, x86::host_features().has(x86::Feature::avx), a.newLabel(), a.newLabel()};
   Stubs s;
   const auto place = [&](auto&& make) {
     a.align(asmjit::AlignMode::kCode, 16);

@@ -100,6 +100,15 @@ bool host_has(const Row& row) {
   return (r[row.reg] >> row.bit) & 1;
 }
 
+/// The host's kernel saves YMM registers: SDM Vol. 1, 14.3.
+bool host_saves_ymm() {
+  u32 a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !((c >> 27) & 1)) return false;
+  u32 low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & 6) == 6;
+}
+
 void close(CpuidConfig& c) {
   for (bool changed = true; changed;) {
     changed = false;
@@ -138,6 +147,8 @@ CpuidConfig host_features() {
   CpuidConfig c;
   for (const Row& row : kRows)
     c.set(row.feature, row.source == FeatureSource::Emulated || (row.source == FeatureSource::Native && host_has(row)));
+  if (!host_saves_ymm()) c.set(Feature::avx, false);
+  close(c);
   return c;
 }
 

@@ -44,46 +44,46 @@ enum class FeatureSource : u8 {
   X(ss, 1, 0, 3, 27, Emulated)                        \
   X(ht, 1, 0, 3, 28, Emulated)                        \
   X(sse3, 1, 0, 2, 0, Native)                         \
-  X(pclmulqdq, 1, 0, 2, 1, Later)                     \
+  X(pclmulqdq, 1, 0, 2, 1, Native)                    \
   X(monitor, 1, 0, 2, 3, Later)                       \
   X(ssse3, 1, 0, 2, 9, Native)                        \
-  X(fma, 1, 0, 2, 12, Later)                          \
+  X(fma, 1, 0, 2, 12, Native)                         \
   X(cx16, 1, 0, 2, 13, Native)                        \
   X(pcid, 1, 0, 2, 17, Emulated)                      \
   X(sse41, 1, 0, 2, 19, Native)                       \
   X(sse42, 1, 0, 2, 20, Native)                       \
   X(x2apic, 1, 0, 2, 21, Emulated)                    \
-  X(movbe, 1, 0, 2, 22, Later)                        \
+  X(movbe, 1, 0, 2, 22, Native)                       \
   X(popcnt, 1, 0, 2, 23, Native)                      \
   X(tsc_deadline, 1, 0, 2, 24, Emulated)              \
-  X(aes, 1, 0, 2, 25, Later)                          \
+  X(aes, 1, 0, 2, 25, Native)                         \
   X(xsave, 1, 0, 2, 26, Emulated)                     \
   X(osxsave, 1, 0, 2, 27, Emulated)                   \
-  X(avx, 1, 0, 2, 28, Later)                          \
-  X(f16c, 1, 0, 2, 29, Later)                         \
+  X(avx, 1, 0, 2, 28, Native)                         \
+  X(f16c, 1, 0, 2, 29, Native)                        \
   X(rdrand, 1, 0, 2, 30, Emulated)                    \
   X(hypervisor, 1, 0, 2, 31, Emulated)                \
   X(arat, 6, 0, 0, 2, Emulated)                       \
   X(fsgsbase, 7, 0, 1, 0, Emulated)                   \
   X(tsc_adjust, 7, 0, 1, 1, Emulated)                 \
-  X(bmi1, 7, 0, 1, 3, Later)                          \
-  X(avx2, 7, 0, 1, 5, Later)                          \
+  X(bmi1, 7, 0, 1, 3, Native)                         \
+  X(avx2, 7, 0, 1, 5, Native)                         \
   X(smep, 7, 0, 1, 7, Emulated)                       \
-  X(bmi2, 7, 0, 1, 8, Later)                          \
+  X(bmi2, 7, 0, 1, 8, Native)                         \
   X(erms, 7, 0, 1, 9, Emulated)                       \
   X(invpcid, 7, 0, 1, 10, Emulated)                   \
   X(zero_fcs_fds, 7, 0, 1, 13, Emulated)              \
   X(rdseed, 7, 0, 1, 18, Emulated)                    \
-  X(adx, 7, 0, 1, 19, Later)                          \
+  X(adx, 7, 0, 1, 19, Native)                         \
   X(smap, 7, 0, 1, 20, Later)                         \
   X(clflushopt, 7, 0, 1, 23, Emulated)                \
   X(clwb, 7, 0, 1, 24, Emulated)                      \
-  X(sha_ni, 7, 0, 1, 29, Later)                       \
+  X(sha_ni, 7, 0, 1, 29, Native)                      \
   X(umip, 7, 0, 2, 2, Emulated)                       \
   X(pku, 7, 0, 2, 3, Later)                           \
-  X(gfni, 7, 0, 2, 8, Later)                          \
-  X(vaes, 7, 0, 2, 9, Later)                          \
-  X(vpclmulqdq, 7, 0, 2, 10, Later)                   \
+  X(gfni, 7, 0, 2, 8, Native)                         \
+  X(vaes, 7, 0, 2, 9, Native)                         \
+  X(vpclmulqdq, 7, 0, 2, 10, Native)                  \
   X(rdpid, 7, 0, 2, 22, Emulated)                     \
   X(fsrm, 7, 0, 3, 4, Emulated)                       \
   X(serialize, 7, 0, 3, 14, Emulated)                 \

@@ -89,6 +89,7 @@ TEST(Cpuid, TscFrequencyAsLinuxComputesIt) {
 
 TEST(Cpuid, XsaveAreaSizes) {
   CpuidConfig c = machine(1, 1);
+  c.set(Feature::avx, false);
   EXPECT_EQ(leaf(c, 0xd).eax, 3u);
   EXPECT_EQ(leaf(c, 0xd).ebx, 576u);
   EXPECT_EQ(leaf(c, 0xd, 2).eax, 0u);
@@ -135,14 +136,21 @@ TEST(Cpuid, BrandString) {
 
 // --- Models ---
 
-TEST(CpuModel, ThisReleaseShowsNoVex) {
+TEST(CpuModel, EmulatedFeaturesAreAlwaysThere) {
   const CpuidConfig c = host_features();
-  for (const Feature f : {Feature::avx, Feature::avx2, Feature::fma, Feature::bmi1, Feature::aes, Feature::smap,
-                          Feature::pku, Feature::monitor})
-    EXPECT_FALSE(c.has(f)) << feature_name(f);
   for (const Feature f : {Feature::x2apic, Feature::tsc_deadline, Feature::pcid, Feature::invpcid, Feature::fsgsbase,
                           Feature::erms, Feature::fsrm, Feature::invtsc, Feature::sse2, Feature::cx16})
     EXPECT_TRUE(c.has(f)) << feature_name(f);
+}
+
+// Generated code executes the host's instructions, so the guest is shown what this host has.
+TEST(CpuModel, NativeFeaturesAreTheHosts) {
+  const CpuidConfig c = host_features();
+  EXPECT_EQ(c.has(Feature::avx), __builtin_cpu_supports("avx") != 0);
+  EXPECT_EQ(c.has(Feature::avx2), __builtin_cpu_supports("avx2") != 0);
+  EXPECT_EQ(c.has(Feature::fma), __builtin_cpu_supports("fma") != 0);
+  EXPECT_EQ(c.has(Feature::bmi2), __builtin_cpu_supports("bmi2") != 0);
+  EXPECT_EQ(c.has(Feature::aes), __builtin_cpu_supports("aes") != 0);
 }
 
 TEST(CpuModel, PlusAndMinus) {
@@ -168,7 +176,10 @@ TEST(CpuModel, DependentFeaturesGoToo) {
 }
 
 TEST(CpuModel, Refusals) {
-  const CpuidConfig all = host_features();
+  CpuidConfig all = host_features();  // of a host before AVX
+  for (const Feature f :
+       {Feature::avx, Feature::avx2, Feature::bmi1, Feature::bmi2, Feature::f16c, Feature::fma, Feature::movbe})
+    all.set(f, false);
   EXPECT_NE(select_cpu("pentium9", all).error().line().find("unknown model 'pentium9'"), std::string::npos);
   EXPECT_NE(select_cpu("max,+warp", all).error().line().find("unknown feature 'warp'"), std::string::npos);
   EXPECT_FALSE(select_cpu("max,sse2=perhaps", all));
@@ -185,6 +196,23 @@ TEST(CpuModel, LevelTwo) {
   ASSERT_TRUE(c);
   EXPECT_TRUE(c->has(Feature::sse42) && c->has(Feature::popcnt) && c->has(Feature::cx16) && c->has(Feature::pcid));
   EXPECT_FALSE(c->has(Feature::abm));
+}
+
+TEST(CpuModel, LevelThree) {
+  CpuidConfig all = host_features();
+  for (const Feature f : {Feature::avx, Feature::avx2, Feature::bmi1, Feature::bmi2, Feature::f16c, Feature::fma,
+                          Feature::movbe, Feature::abm})
+    all.set(f, true);
+  const auto c = select_cpu("x86-64-v3", all);
+  ASSERT_TRUE(c);
+  EXPECT_TRUE(c->has(Feature::avx2) && c->has(Feature::fma) && c->has(Feature::movbe) && c->has(Feature::abm));
+  EXPECT_FALSE(c->has(Feature::aes));
+  EXPECT_EQ(leaf(*c, 0xd).eax, 7u);
+  const auto without = select_cpu("x86-64-v3,-avx,+aes", all);
+  ASSERT_EQ(static_cast<bool>(without), all.has(Feature::aes));
+  if (!without) return;
+  EXPECT_FALSE(without->has(Feature::avx2) || without->has(Feature::fma) || without->has(Feature::f16c));
+  EXPECT_TRUE(without->has(Feature::bmi2) && without->has(Feature::aes));
 }
 
 TEST(CpuModel, MissingFeaturesAreNamed) {

@@ -26,6 +26,8 @@ void update_mode(VcpuState& s) {
   u32 m = size_and_segments(s);
   if (s.cpl == 3) m |= Mode::kUser;
   if (s.cr0 & (kCr0EM | kCr0TS)) m |= Mode::kFpuTrap;
+  if (s.cr0 & kCr0EM) m |= Mode::kEmulate;
+  if (s.cr0 & kCr0TS) m |= Mode::kSwitched;
   if (!(s.cr4 & kCr4OSFXSR) || (s.cr0 & kCr0EM)) m |= Mode::kNoSse;
   if (!(s.cr4 & kCr4OSXSAVE) || (s.xcr0 & 6) != 6) m |= Mode::kNoAvx;
   if (s.rflags & kFlagTF) m |= Mode::kSingleStep;

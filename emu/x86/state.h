@@ -99,6 +99,14 @@ struct PendingException {
                           // fault in delivering them is a fault of theirs) and put their length here
 };
 
+/// Where the upper halves of the YMM registers are. Most code leaves them zero (VZEROUPPER), and then nothing saves
+/// them.
+enum class Upper : u8 {
+  Zero,   // all zero, in the host's registers and in FpuState::ymm_high
+  Live,   // in the host's registers while generated code runs, in ymm_high while C++ runs
+  Stale,  // zero in the host's registers, ymm_high is older; while generated code runs only
+};
+
 /// What part of the state a translated block depends on. Part of its key; kept up to date by update_mode().
 struct Mode {
   static constexpr u32 kSizeMask = 3;            // CodeSize
@@ -115,6 +123,8 @@ struct Mode {
   static constexpr u32 kProtected = 1u << 11;    // CR0.PE and not VM86
   static constexpr u32 kSmap = 1u << 12;         // supervisor data accesses to user pages fault (CR4.SMAP and not AC)
   static constexpr u32 kBreakpoints = 1u << 13;  // DR7 has an enabled breakpoint, or the debugger has one
+  static constexpr u32 kEmulate = 1u << 14;      // CR0.EM: MMX forms raise #UD
+  static constexpr u32 kSwitched = 1u << 15;     // CR0.TS: VEX forms raise #NM (they ignore CR0.EM)
 };
 
 /// What the dispatcher must do after an instruction or block.
@@ -138,7 +148,8 @@ struct VcpuState {
   u32 mode = 0;                      // Mode bits
   // Scratch of generated code (jit/ alone gives these meaning).
   u16 jit_flags_ax = 0;  // LAHF/SETO image of the arithmetic flags
-  u16 jit_pad[3] = {};
+  Upper upper = Upper::Zero;
+  u8 jit_pad[5] = {};
   u64 jit_scratch[24] = {};
   u64 instructions = 0;  // retired; exact at safepoints when counting is on
 
@@ -165,7 +176,7 @@ struct VcpuState {
   PageNumber wait_page;  // for Outcome::Wait
   Access wait_access = Access::Read;
 
-  FpuState fpu;  // XMM/MXCSR (and x87 for kUsesFpu functions) are valid here while C++ runs
+  FpuState fpu;  // XMM, YMM by `upper`, MXCSR (and x87 for kUsesFpu functions) are valid here while C++ runs
 };
 static_assert(std::is_standard_layout_v<VcpuState>);
 static_assert(sizeof(VcpuState) <= 2 * kPageSize);

@@ -11,18 +11,21 @@
 
 namespace pangea::differential {
 namespace {
-constexpr u64 kSave = 0x12000000;  // see the assembly below: gpr[16], flags, host RSP at +256, FXSAVE at +512
+constexpr u64 kSave = 0x12000000;  // see the assembly below: gpr[16], flags, host RSP at +0x100, XSAVE area at +0x200
 struct SaveArea {
   u64 gpr[16];
   u64 flags;
   u64 pad[15];
-  u64 host_rsp;
-  u64 pad2[31];
-  u8 fx[512];
+  u64 host_rsp, pad2, code;
+  u32 components, mxcsr;  // of XSAVE; at home
+  u64 pad3[28];
+  u8 fx[kAreaBytes];
 };
+static_assert(offsetof(SaveArea, host_rsp) == 0x100 && offsetof(SaveArea, code) == 0x110);
+static_assert(offsetof(SaveArea, components) == 0x118 && offsetof(SaveArea, fx) == 0x200);
 SaveArea* save() { return reinterpret_cast<SaveArea*>(kSave); }
 volatile int fault_vector = -1;
-volatile u64 fault_rip = 0;
+volatile u64 fault_rip = 0, fault_address = 0;
 }  // namespace
 
 extern "C" void differential_enter();
@@ -33,7 +36,8 @@ asm(R"(
 differential_enter:
   push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15
   mov %rsp, 0x12000100
-  fxrstor64 0x12000200
+  mov 0x12000118, %eax; xor %edx, %edx
+  xrstor64 0x12000200
   push 0x12000080
   popfq
   mov 0x12000000, %rax; mov 0x12000008, %rcx; mov 0x12000010, %rdx; mov 0x12000018, %rbx
@@ -50,18 +54,30 @@ differential_exit:
   mov 0x12000100, %rsp
   pushfq
   pop 0x12000080
-  fxsave64 0x12000200
+  mov 0x12000118, %eax; xor %edx, %edx
+  xsave64 0x12000200
 .globl differential_fault_return
 differential_fault_return:
   mov 0x12000100, %rsp
   cld
   fninit
+  ldmxcsr 0x1200011c
   pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx
   ret
 )");
 
 namespace {
-void on_fault(int, siginfo_t*, void* context) {
+/// The signal frame holds an XSAVE area; a component that is not in use has no data there.
+void take_frame(const void* frame) {
+  const u8* area = static_cast<const u8*>(frame);
+  std::memcpy(save()->fx, area, 512);
+  std::memset(save()->fx + 512, 0, kAreaBytes - 512);
+  u32 magic = 0;
+  std::memcpy(&magic, area + 464, 4);
+  if (magic == 0x46505853 && (area[512] & 4)) std::memcpy(save()->fx + kYmmHighAt, area + kYmmHighAt, 256);
+}
+
+void on_fault(int, siginfo_t* info, void* context) {
   auto* uc = static_cast<ucontext_t*>(context);
   greg_t* g = uc->uc_mcontext.gregs;
   const u64 rip = static_cast<u64>(g[REG_RIP]);
@@ -73,7 +89,8 @@ void on_fault(int, siginfo_t*, void* context) {
                                      REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
   for (unsigned k = 0; k < 16; ++k) save()->gpr[k] = static_cast<u64>(g[kOrder[k]]);
   save()->flags = static_cast<u64>(g[REG_EFL]);
-  std::memcpy(save()->fx, uc->uc_mcontext.fpregs, 512);
+  take_frame(uc->uc_mcontext.fpregs);
+  fault_address = static_cast<u64>(g[REG_CR2]);
   fault_vector = static_cast<int>(g[REG_TRAPNO]);
   fault_rip = rip;
   g[REG_RIP] = static_cast<greg_t>(reinterpret_cast<u64>(differential_fault_return));
@@ -86,14 +103,18 @@ void native_setup() {
     void* p = mmap(reinterpret_cast<void*>(at), bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     PANGEA_ASSERT(p == reinterpret_cast<void*>(at));
   };
+  map(kData - 4096, 4096, PROT_NONE);
   map(kData, kDataBytes, PROT_READ | PROT_WRITE);
+  map(kData + kDataBytes, 4096, PROT_NONE);
   map(kCode, 2 * 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
   map(kSave, 4096, PROT_READ | PROT_WRITE);
   u8 jump[14] = {0xff, 0x25, 0, 0, 0, 0};  // jmp [rip + 0]
   const u64 target = reinterpret_cast<u64>(differential_exit);
   std::memcpy(jump + 6, &target, 8);
   std::memcpy(reinterpret_cast<void*>(kExit), jump, sizeof jump);
-  *reinterpret_cast<u64*>(kSave + 0x110) = kCode;
+  save()->code = kCode;
+  save()->components = __builtin_cpu_supports("avx") ? 7 : 3;
+  save()->mxcsr = 0x1f80;
   static u8 stack[64 * 1024];
   stack_t st{};
   st.ss_sp = stack;
@@ -111,13 +132,16 @@ u8* native_code() { return reinterpret_cast<u8*>(kCode); }
 void native_run(Machine& m) {
   std::memcpy(save()->gpr, m.gpr, sizeof m.gpr);
   save()->flags = m.flags;
-  std::memcpy(save()->fx, m.fx, 512);
+  std::memcpy(save()->fx, m.fx, kAreaBytes);
+  const u64 header[8] = {save()->components};
+  std::memcpy(save()->fx + 512, header, sizeof header);
   fault_vector = -1;
   differential_enter();
   std::memcpy(m.gpr, save()->gpr, sizeof m.gpr);
   m.flags = save()->flags;
-  std::memcpy(m.fx, save()->fx, 512);
+  std::memcpy(m.fx, save()->fx, kAreaBytes);
   m.fault = fault_vector;
   m.rip = fault_rip;
+  m.address = fault_address;
 }
 }  // namespace pangea::differential

@@ -4,13 +4,15 @@
 #include "tests/differential/sequence.h"
 
 namespace pangea::differential {
-/// What is compared. `fx` is an FXSAVE image.
+/// What is compared. `fx` is an XSAVE area in standard form: FXSAVE image, header, upper halves of YMM registers.
+inline constexpr unsigned kAreaBytes = 832, kXmmAt = 160, kYmmHighAt = 576;
 struct Machine {
   u64 gpr[16] = {};
   u64 flags = 2;
-  alignas(16) u8 fx[512] = {};
-  int fault = -1;  // exception vector, or -1
-  u64 rip = 0;     // of the fault
+  alignas(64) u8 fx[kAreaBytes] = {};
+  int fault = -1;   // exception vector, or -1
+  u64 rip = 0;      // of the fault
+  u64 address = 0;  // of a page fault
 };
 /// Maps code, data and the save area once. Aborts if the host has something there.
 void native_setup();

@@ -19,8 +19,9 @@ struct Sequence {
   u16 undefined_flags = 0;               // arithmetic flags that the manuals leave undefined at the end
 };
 
-/// True if the generator can make this row for 64-bit mode: Copy rows and those Control rows that do not branch.
-bool can_generate(const x86::IsaRow& row, const x86::CpuidConfig& cpu);
+/// Why the generator does not make this row, null if it does: it makes Copy rows of 64-bit mode, Control rows that do
+/// not branch, and masked moves and gathers.
+const char* why_not(const x86::IsaRow& row, const x86::CpuidConfig& cpu);
 /// `count` instructions; `focus`: at least one of this row (may be null).
 Sequence make_sequence(Prng& prng, unsigned count, const x86::IsaRow* focus, const x86::CpuidConfig& cpu);
 }  // namespace pangea::differential

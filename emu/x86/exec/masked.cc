@@ -1,7 +1,9 @@
 // AVX moves that touch memory element by element: masked loads and stores, gathers. SDM Vol. 2C.
 //
 // An element whose mask bit is clear is not accessed, so it cannot fault; that is why the host cannot run these on a
-// translated pointer. All elements are checked before the first is read or written.
+// translated pointer. A masked move checks all elements before it reads or writes the first. A gather completes element
+// by element, from the lowest: what it has read stays read when a later element faults or has to wait, and the mask
+// says what is left (SDM Vol. 2C, VPGATHERDD). So it gets on however often its pages are taken away.
 #include <cstring>
 
 #include "emu/x86/exec/fpu.h"
@@ -27,10 +29,16 @@ Ymm get_ymm(const FpuState& f, unsigned i) {
   std::memcpy(y.b + 16, f.ymm_high[i], 16);
   return y;
 }
-void set_ymm(FpuState& f, unsigned i, const Ymm& y) {
-  std::memcpy(f.xmm[i], y.b, 16);
-  std::memcpy(f.ymm_high[i], y.b + 16, 16);
-  f.xstate_bv |= kXcr0Avx;
+void set_ymm(VcpuState& s, unsigned i, const Ymm& y) {
+  std::memcpy(s.fpu.xmm[i], y.b, 16);
+  std::memcpy(s.fpu.ymm_high[i], y.b + 16, 16);
+  s.upper = Upper::Live;
+}
+
+/// Host address of an element that the soft TLB has, or null.
+const u8* quick_element(Vcpu& c, Seg seg, u64 offset, unsigned size) {
+  const u64 base = seg == Seg::Fs || seg == Seg::Gs ? c.state().seg_base[static_cast<unsigned>(seg)] : 0;
+  return quick_host(c, base + offset, size, Access::Read);
 }
 
 constexpr unsigned kMaxElements = 8;
@@ -77,7 +85,7 @@ Outcome exec_vmaskmov(Vcpu& c, const Insn& insn) {
   if (!store) {
     Ymm value;
     EXEC_TRY(load(c, e, value));
-    set_ymm(f, insn.reg, value);
+    set_ymm(c.state(), insn.reg, value);
     return Outcome::Next;
   }
   const Ymm value = get_ymm(f, insn.reg);
@@ -87,31 +95,38 @@ Outcome exec_vmaskmov(Vcpu& c, const Insn& insn) {
 }
 
 // VGATHER and VPGATHER. Bit 0 of the opcode: index elements of 8 bytes, else 4; W: data elements of 8 bytes, else 4.
-// The mask register ends as zero, the destination's unused part too.
+// The mask register ends as zero, and the destination's unused part.
 Outcome exec_gather(Vcpu& c, const Insn& insn) {
   EXEC_TRY(check_avx(c));
-  const VcpuState& s = c.state();
-  FpuState& f = c.state().fpu;
+  VcpuState& s = c.state();
   const unsigned index_size = insn.opcode & 1 ? 8 : 4, vector = insn.vex_l ? 32 : 16;
-  Elements e;
-  e.size = insn.vex_w ? 8 : 4;
-  e.count = vector / (e.size > index_size ? e.size : index_size);
-  const Ymm mask = get_ymm(f, insn.vvvv), indices = get_ymm(f, static_cast<u8>(insn.index));
+  const unsigned size = insn.vex_w ? 8 : 4, count = vector / (size > index_size ? size : index_size);
+  const Ymm old_mask = get_ymm(s.fpu, insn.vvvv), indices = get_ymm(s.fpu, static_cast<u8>(insn.index));
+  Ymm value = get_ymm(s.fpu, insn.reg), mask;
+  for (unsigned i = 0; i < vector / size; ++i)  // VGATHERQPS has mask elements that stand for nothing
+    if (old_mask.mask(i, size)) std::memset(mask.b + i * size, 0xff, size);
   const u64 base = insn.base == Reg::None ? 0 : s.gpr[static_cast<u8>(insn.base)];
-  for (unsigned i = 0; i < e.count; ++i) {
-    u64 index = 0;
+  Outcome o = Outcome::Next;
+  for (unsigned i = 0; i < count && o == Outcome::Next; ++i) {
+    if (!old_mask.mask(i, size)) continue;
+    u64 index = 0, gva = 0;
     std::memcpy(&index, indices.b + i * index_size, index_size);
     if (index_size == 4) index = static_cast<u64>(sign_extend(index, 32));
-    e.active[i] = mask.mask(i, e.size);
-    e.offset[i] = (base + (index << insn.scale) + static_cast<u64>(insn.disp)) & size_mask(insn.addrsize);
+    const u64 offset = (base + (index << insn.scale) + static_cast<u64>(insn.disp)) & size_mask(insn.addrsize);
+    if (const u8* p = quick_element(c, insn.seg, offset, size)) {
+      std::memcpy(value.b + i * size, p, size);
+    } else {
+      o = linear(c, insn.seg, offset, size, Intent::Read, gva);
+      if (o == Outcome::Next) o = read_linear(c, gva, value.b + i * size, size);
+    }
+    if (o == Outcome::Next) std::memset(mask.b + i * size, 0, size);
   }
-  EXEC_TRY(check(c, insn.seg, e, Intent::Read));
-  const Ymm old = get_ymm(f, insn.reg);
-  Ymm value;
-  std::memcpy(value.b, old.b, e.count * e.size);
-  EXEC_TRY(load(c, e, value));
-  set_ymm(f, insn.reg, value);
-  set_ymm(f, insn.vvvv, Ymm{});
-  return Outcome::Next;
+  if (o == Outcome::Next) {
+    std::memset(value.b + count * size, 0, sizeof value.b - count * size);
+    mask = {};
+  }
+  set_ymm(s, insn.reg, value);
+  set_ymm(s, insn.vvvv, mask);
+  return o;
 }
 }  // namespace pangea::x86

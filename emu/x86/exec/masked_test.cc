@@ -81,6 +81,26 @@ TEST_F(Masked, Gather) {
   EXPECT_EQ(get(3), (Values{0x1005, 0x1006, 9, 9, 0, 0, 0, 0}));
 }
 
+// What has been read stays read, and the mask says what is left. SDM Vol. 2C, VPGATHERDD.
+TEST_F(Masked, GatherThatFaultsKeepsWhatItHasRead) {
+  set_pte(kData + 0x1000, 0);
+  s().gpr[kRbx] = kData;
+  const V8 index = {1, 2, 0x400, 3, 4, 0x401, 6, 7};
+  set(1, {kOn, 0x80000001, kOn, 5, kOn, kOn, kOn, kOn});
+  set(2, index);
+  set(3, {9, 9, 9, 9, 9, 9, 9, 9});
+  expect_fault(run({0xc4, 0xe2, 0x75, 0x90, 0x1c, 0x93}), Vector::PF);  // vpgatherdd ymm3, [rbx+ymm2*4], ymm1
+  EXPECT_EQ(s().exception.cr2, kData + 0x1000);
+  EXPECT_EQ(get(3), (Values{0x1001, 0x1002, 9, 9, 9, 9, 9, 9}));
+  EXPECT_EQ(get(1), (Values{0, 0, ~0u, 0, ~0u, ~0u, ~0u, ~0u}));
+  set_pte(kData + 0x1000, (kData + 0x1000) | 7);
+  poke<u32>(kData + 0x1000, 0x51), poke<u32>(kData + 0x1004, 0x52);
+  poke<u32>(kData + 4, 0);  // not read again
+  EXPECT_EQ(run({0xc4, 0xe2, 0x75, 0x90, 0x1c, 0x93}), Outcome::Next);
+  EXPECT_EQ(get(3), (Values{0x1001, 0x1002, 0x51, 9, 0x1004, 0x52, 0x1006, 0x1007}));
+  EXPECT_EQ(get(1), Values(8));
+}
+
 TEST_F(Masked, NeedsAvxState) {
   s().xcr0 = 3;
   expect_fault(run({0xc4, 0xe2, 0x75, 0x2c, 0x13}), Vector::UD);

@@ -125,6 +125,7 @@ void load_components(VcpuState& s, const u8* image, u64 mask, u64 present) {
       std::memcpy(f.ymm_high, image + kExtended, n);
     else
       std::memset(f.ymm_high, 0, n);
+    s.upper = all_zero(f.ymm_high, sizeof f.ymm_high) ? Upper::Zero : Upper::Live;
   }
 }
 

@@ -1,0 +1,156 @@
+// YMM state: what keeps it, what clears it, what forbids it.
+#include <gtest/gtest.h>
+
+#include <initializer_list>
+
+#include "jit/fixture.h"
+
+namespace pangea::jit {
+namespace {
+using namespace x86;
+
+class Avx : public testing::Test {
+ protected:
+  Avx() {
+    if (!f.cpuid.has(Feature::avx2)) return;
+    for (unsigned r = 0; r < 16; ++r) {
+      std::memset(s().fpu.xmm[r], static_cast<int>(0x10 + r), 16);
+      std::memset(s().fpu.ymm_high[r], static_cast<int>(0x80 + r), 16);
+    }
+    s().upper = Upper::Live;
+    s().gpr[3] = Fixture::kData;  // RBX
+  }
+  void SetUp() override {
+    if (!f.cpuid.has(Feature::avx2)) GTEST_SKIP() << "this host has no AVX2";
+  }
+  VcpuState& s() { return f.vcpu->state(); }
+  Outcome run(std::initializer_list<u8> bytes) {
+    std::vector<u8> code(bytes);
+    code.push_back(0xf4);
+    f.engine->code_page_lost(page_of(Gpa{Fixture::kCode}));
+    f.load(code.data(), code.size());
+    s().rip = Fixture::kCode;
+    s().exception = {};
+    return f.run();
+  }
+  void expect_fault(Outcome o, Vector v) {
+    EXPECT_EQ(o, Outcome::Fault);
+    EXPECT_EQ(static_cast<int>(s().exception.vector), static_cast<int>(v));
+  }
+  bool upper_is(unsigned reg, int byte) {
+    u8 expected[16];
+    std::memset(expected, byte, 16);
+    return !std::memcmp(s().fpu.ymm_high[reg], expected, 16);
+  }
+  /// 32-bit code in compatibility mode.
+  void bits32() {
+    s().seg[1] = {0, 0xffffffff, 8, 0xc09b};
+    update_mode(s());
+  }
+  Fixture f;
+};
+
+TEST_F(Avx, UpperHalvesSurviveHelpers) {
+  s().gpr[3] = Fixture::kData + 0x1000 - 9;
+  ASSERT_EQ(run({0xc5, 0xfe, 0x7f, 0x03,        // vmovdqu [rbx], ymm0: over a page end
+                 0x0f, 0xa2,                    // cpuid
+                 0xbb, 0xf7, 0x0f, 0x40, 0x00,  // mov ebx, kData + 0xff7
+                 0xc5, 0xfe, 0x6f, 0x0b,        // vmovdqu ymm1, [rbx]
+                 0x0f, 0xa2}),                  // cpuid
+            Outcome::Halt);
+  EXPECT_EQ(s().upper, Upper::Live);
+  EXPECT_TRUE(upper_is(1, 0x80));
+  for (unsigned r = 2; r < 16; ++r) EXPECT_TRUE(upper_is(r, static_cast<int>(0x80 + r))) << r;
+  EXPECT_EQ(*f.at(Fixture::kData + 0x1000 - 9), 0x10);
+  EXPECT_EQ(*f.at(Fixture::kData + 0x1000 - 9 + 31), 0x80);
+}
+
+TEST_F(Avx, LegacyFormsKeepUpperHalvesAndVexFormsClearThem) {
+  ASSERT_EQ(run({0x0f, 0x57, 0xc0, 0xc5, 0xf0, 0x57, 0xc9}),
+            Outcome::Halt);  // xorps xmm0, xmm0; vxorps xmm1, xmm1, xmm1
+  EXPECT_TRUE(upper_is(0, 0x80));
+  EXPECT_TRUE(upper_is(1, 0));
+  EXPECT_TRUE(upper_is(2, 0x82));
+}
+
+TEST_F(Avx, ZeroUpper) {
+  ASSERT_EQ(run({0xc5, 0xf8, 0x77}), Outcome::Halt);  // vzeroupper
+  EXPECT_EQ(s().upper, Upper::Zero);
+  for (unsigned r = 0; r < 16; ++r) EXPECT_TRUE(upper_is(r, 0)) << r;
+  EXPECT_EQ(s().fpu.xmm[7][0], 0x17);
+  // And live again in the same block: vzeroupper; vpcmpeqb ymm3, ymm3, ymm3; cpuid
+  ASSERT_EQ(run({0xc5, 0xf8, 0x77, 0xc5, 0xe5, 0x74, 0xdb, 0x0f, 0xa2}), Outcome::Halt);
+  EXPECT_EQ(s().upper, Upper::Live);
+  EXPECT_TRUE(upper_is(3, 0xff));
+  EXPECT_TRUE(upper_is(4, 0));
+}
+
+// XSAVE reads the halves from memory, where older ones may lie. mov eax, 7; xor edx, edx; xsave [rbx]
+TEST_F(Avx, XsaveAfterZeroUpper) {
+  std::memset(f.at(Fixture::kData), 0, 1024);
+  ASSERT_EQ(run({0xc5, 0xf8, 0x77, 0xb8, 7, 0, 0, 0, 0x31, 0xd2, 0x48, 0x0f, 0xae, 0x23}), Outcome::Halt);
+  EXPECT_EQ(f.get64(Fixture::kData + 512) & 6, 2u);  // AVX is not in use
+  std::memset(f.at(Fixture::kData + 576), 0x77, 256);
+  f.put64(Fixture::kData + 512, 7);
+  ASSERT_EQ(run({0xb8, 7, 0, 0, 0, 0x31, 0xd2, 0x48, 0x0f, 0xae, 0x2b,  // xrstor [rbx]
+                 0xc5, 0xfe, 0x7f, 0xab, 0, 4, 0, 0}),                  // vmovdqu [rbx + 1024], ymm5
+            Outcome::Halt);
+  EXPECT_EQ(s().upper, Upper::Live);
+  EXPECT_EQ(f.get64(Fixture::kData + 1024 + 16), 0x7777777777777777u);
+}
+
+// SDM Vol. 2A, tables 2-21 and later: XCR0 and CR4.OSXSAVE decide, CR0.EM and CR4.OSFXSR do not.
+TEST_F(Avx, WhatForbidsVex) {
+  const auto with = [&](u64 cr0, u64 cr4, u64 xcr0) {
+    const u64 old_cr0 = s().cr0, old_cr4 = s().cr4;
+    s().cr0 |= cr0, s().cr4 &= ~cr4, s().xcr0 = xcr0;
+    update_mode(s());
+    const Outcome o = run({0xc5, 0xf4, 0x58, 0xc2});  // vaddps ymm0, ymm1, ymm2
+    s().cr0 = old_cr0, s().cr4 = old_cr4, s().xcr0 = 7;
+    update_mode(s());
+    return o;
+  };
+  EXPECT_EQ(with(0, 0, 7), Outcome::Halt);
+  expect_fault(with(0, kCr4OSXSAVE, 7), Vector::UD);
+  expect_fault(with(0, 0, 3), Vector::UD);
+  expect_fault(with(kCr0TS, kCr4OSXSAVE, 7), Vector::UD);
+  expect_fault(with(kCr0TS, 0, 7), Vector::NM);
+  EXPECT_EQ(with(kCr0EM, kCr4OSFXSR, 7), Outcome::Halt);
+  s().cr4 &= ~kCr4OSXSAVE;
+  update_mode(s());
+  EXPECT_EQ(run({0xc4, 0xe2, 0x70, 0xf2, 0xc2}), Outcome::Halt);  // andn eax, ecx, edx: no vector state
+  s().cr0 |= kCr0EM | kCr0TS;
+  update_mode(s());
+  expect_fault(run({0x0f, 0x77}), Vector::UD);  // emms: #UD before #NM
+}
+
+TEST_F(Avx, Alignment) {
+  s().gpr[3] = Fixture::kData + 16;
+  expect_fault(run({0xc5, 0xfc, 0x28, 0x03}), Vector::GP);        // vmovaps ymm0, [rbx]
+  EXPECT_EQ(run({0xc5, 0xf8, 0x28, 0x03}), Outcome::Halt);        // vmovaps xmm0, [rbx]
+  expect_fault(run({0xc5, 0xfd, 0xe7, 0x03}), Vector::GP);        // vmovntdq [rbx], ymm0
+  EXPECT_EQ(run({0xc5, 0xf4, 0x58, 0x43, 0x01}), Outcome::Halt);  // vaddps ymm0, ymm1, [rbx + 1]
+}
+
+// Outside 64-bit mode VEX.W widens no general register, and YMM8 to YMM15 are out of reach.
+TEST_F(Avx, CompatibilityMode) {
+  bits32();
+  s().gpr[0] = ~u64{0};
+  s().gpr[1] = 0x1111222233334444;
+  s().gpr[2] = 0xffff0000ffff0000;
+  ASSERT_EQ(run({0xc4, 0xe1, 0xf9, 0x6e, 0xc8,  // vmovd xmm1, eax, W = 1
+                 0xc4, 0xe2, 0xe8, 0xf2, 0xf1,  // andn esi, edx, ecx, W = 1
+                 0xc5, 0xf8, 0x77}),            // vzeroupper
+            Outcome::Halt);
+  u64 low = 0;
+  std::memcpy(&low, s().fpu.xmm[1], 8);
+  EXPECT_EQ(low, 0xffffffffu);
+  EXPECT_EQ(s().gpr[6], 0x4444u);
+  for (unsigned r = 0; r < 16; ++r) EXPECT_TRUE(upper_is(r, r < 8 ? 0 : static_cast<int>(0x80 + r))) << r;
+  ASSERT_EQ(run({0xc5, 0xfc, 0x77}), Outcome::Halt);  // vzeroall
+  EXPECT_EQ(s().fpu.xmm[7][3], 0);
+  EXPECT_EQ(s().fpu.xmm[8][3], 0x18);
+  EXPECT_TRUE(upper_is(8, 0x88));
+}
+}  // namespace
+}  // namespace pangea::jit

@@ -1,0 +1,35 @@
+// What 256-bit operations need beyond their copy.
+//
+// The guest's YMM registers are the host's. Their upper halves have to be saved around C++ only while they may be
+// nonzero; VcpuState::upper says so to the stubs. The first 256-bit operation of a block marks them live, VZEROUPPER
+// and VZEROALL unmark them, so code without such operations pays one compare in a stub and nothing else.
+#include "jit/emitter.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+/// An operation of 256 bits follows: from here on the upper halves have to be saved (Upper).
+void Emitter::note_upper(const Insn& i) {
+  const bool zeroes = i.map == Map::M0F && i.opcode == 0x77;
+  if (upper_marked_ && !zeroes) return;
+  a_.store_imm8(gs_at(kOffUpper), static_cast<u8>(zeroes ? Upper::Stale : Upper::Live));
+  upper_marked_ = !zeroes;
+}
+
+/// VZEROUPPER and VZEROALL. Outside 64-bit mode they leave YMM8-YMM15 alone, which the host's do not.
+bool Emitter::emit_zero_upper(const Insn& i) {
+  if (!i.vex || i.map != Map::M0F || i.opcode != 0x77) return false;
+  if (bits64()) {
+    note_upper(i);
+    encode(i, {}, nullptr);
+    return true;
+  }
+  for (u8 n = 0; n < 8; ++n) {  // VMOVAPS or VXORPS xmm, xmm(, xmm)
+    a_.b(0xc5);
+    a_.b(i.vex_l ? static_cast<u8>(0x80 | ((~n & 15) << 3)) : u8{0xf8});
+    a_.b(i.vex_l ? 0x57 : 0x28);
+    a_.b(static_cast<u8>(0xc0 | (n << 3) | n));
+  }
+  return true;
+}
+}  // namespace pangea::jit
