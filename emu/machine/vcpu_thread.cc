@@ -73,6 +73,7 @@ bool VcpuThread::await_pause(u64 timeout_ms) {
 }
 
 void VcpuThread::resume() {
+  if (VcpuDebugger* d = debugger_.load(); d && d->held(id())) return;
   commands_.fetch_and(~u32{kPause});
   turn_.fetch_add(1);
   turn_.notify_all();

@@ -35,6 +35,8 @@ class VcpuDebugger {
   virtual bool takes_exception(x86::Vcpu& c) = 0;
   /// Interrupts are held off while the debugger steps this vCPU.
   virtual bool stepping(VcpuId id) = 0;
+  /// The vCPU stays paused when the machine goes on.
+  virtual bool held(VcpuId id) = 0;
   /// The thread has paused itself because one of the above said so.
   virtual void stopped(VcpuId id) = 0;
 };

@@ -47,14 +47,20 @@ void GdbSession::interrupt() {
 }
 
 void GdbSession::stopped(const DebugStop& stop) {
-  if (!running_) {  // several stopped at once: the first was told, the others are when gdb wants to go on
+  if (!running_) {  // several stopped at once: the first was told, the others are when gdb wants them to go on
     if (pending_.size() < host_.vcpus()) pending_.push_back(stop);
     return;
   }
   halt();
+  tell(stop);
+}
+
+void GdbSession::tell(const DebugStop& stop) {
   interrupted_ = false;
   stop_ = stop;
   thread_ = step_thread_ = stop.vcpu;
+  cached_.reset();
+  told_.push_back(stop.vcpu);
   send_(stop_reply());
 }
 
@@ -65,30 +71,35 @@ void GdbSession::halt() {
   orders_.steps.clear();
 }
 
-/// Tells of a vCPU that stands at a breakpoint which gdb has not been told of. True: told, do not go on.
-bool GdbSession::report_pending() {
-  while (!pending_.empty()) {
-    const DebugStop s = pending_.front();
-    pending_.erase(pending_.begin());
+/// Tells of a vCPU about to go on whose stop gdb has not been told of. True: told, do not go on. A breakpoint that is
+/// not in force now is passed over: if it is again later, the vCPU has not moved and stops there anew.
+bool GdbSession::report_pending(const std::vector<VcpuId>& held) {
+  for (usize i = 0; i < pending_.size();) {
+    const DebugStop s = pending_[i];
+    if (std::find(held.begin(), held.end(), s.vcpu) != held.end()) {
+      ++i;
+      continue;
+    }
+    pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(i));
     VcpuRegisters r;
     if (s.kind == DebugStop::Kind::Step || !host_.read_registers(s.vcpu, r)) continue;
     const auto& points = orders_.breakpoints;
     if (s.kind == DebugStop::Kind::Breakpoint && std::find(points.begin(), points.end(), r.cpu.rip) == points.end())
       continue;
-    interrupted_ = false;
-    stop_ = s;
-    thread_ = step_thread_ = s.vcpu;
-    cached_.reset();
-    send_(stop_reply());
+    tell(s);
     return true;
   }
   return false;
 }
 
-std::optional<std::string> GdbSession::go(std::vector<VcpuId> steps) {
-  if (steps.empty() && report_pending()) return std::nullopt;
-  pending_.clear();
+std::optional<std::string> GdbSession::go(std::vector<VcpuId> steps, std::vector<VcpuId> held) {
+  if (report_pending(held)) return std::nullopt;
   orders_.steps = std::move(steps);
+  orders_.held = std::move(held);
+  orders_.passes = told_;
+  std::erase_if(told_, [this](VcpuId id) {
+    return std::find(orders_.held.begin(), orders_.held.end(), id) == orders_.held.end();
+  });
   host_.order(orders_);
   cached_.reset();
   running_ = true;
@@ -144,6 +155,7 @@ std::optional<std::string> GdbSession::dispatch(const std::string& text) {
     case 'D':
       orders_ = {};
       pending_.clear();
+      told_.clear();
       go({});
       return kOk;
     case 'k': host_.quit(); return kOk;
@@ -155,6 +167,8 @@ std::string GdbSession::query(GdbText t) {
   if (t.eat("Supported")) {
     // A new client: no breakpoints are left from the one before.
     orders_ = {};
+    pending_.clear();
+    told_.clear();
     host_.order(orders_);
     no_ack_ = false;
     return fmt::format("PacketSize={:x};QStartNoAckMode+;qXfer:features:read+;vContSupported+;hwbreak+;swbreak+",
@@ -261,10 +275,11 @@ std::string GdbSession::point(GdbText t, bool insert) {
   return kOk;
 }
 
+/// The leftmost action that names a thread is its; a thread that none names stays where it is.
 std::optional<std::string> GdbSession::vcont(GdbText t) {
-  std::vector<VcpuId> steps;
-  bool rest_steps = false, any = false;
-  std::vector<bool> named(host_.vcpus());
+  enum class Action : u8 { None, Run, Step };
+  std::vector<Action> actions(host_.vcpus(), Action::None);
+  bool any = false;
   if (!t.eat(";")) return error(1);
   while (!t.empty()) {
     GdbText action(t.until(';'));
@@ -273,17 +288,16 @@ std::optional<std::string> GdbSession::vcont(GdbText t) {
     any = true;
     action.hex();  // a signal; guests have none
     const auto n = action.eat(":") ? action.hex() : std::nullopt;
-    if (!n) {
-      rest_steps = step;
-    } else if (is_thread(*n)) {
-      named[*n - 1] = true;
-      if (step) steps.push_back(VcpuId{static_cast<u16>(*n - 1)});
-    }
+    for (u32 i = 0; i < host_.vcpus(); ++i)
+      if ((!n || *n == i + 1) && actions[i] == Action::None) actions[i] = step ? Action::Step : Action::Run;
   }
   if (!any) return error(1);
-  for (u32 i = 0; rest_steps && i < host_.vcpus(); ++i)
-    if (!named[i]) steps.push_back(VcpuId{static_cast<u16>(i)});
-  return go(std::move(steps));
+  std::vector<VcpuId> steps, held;
+  for (u32 i = 0; i < host_.vcpus(); ++i) {
+    if (actions[i] == Action::Step) steps.push_back(VcpuId{static_cast<u16>(i)});
+    if (actions[i] == Action::None) held.push_back(VcpuId{static_cast<u16>(i)});
+  }
+  return go(std::move(steps), std::move(held));
 }
 
 std::string GdbSession::monitor(std::string_view hex) {

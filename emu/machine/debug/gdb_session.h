@@ -59,8 +59,9 @@ class GdbSession {
   std::string transfer(std::string_view object, GdbText range) const;
 
   void halt();
-  bool report_pending();
-  std::optional<std::string> go(std::vector<VcpuId> steps);
+  bool report_pending(const std::vector<VcpuId>& held);
+  void tell(const DebugStop& stop);
+  std::optional<std::string> go(std::vector<VcpuId> steps, std::vector<VcpuId> held = {});
   VcpuRegisters& current();
   bool is_thread(u64 number) const { return number >= 1 && number <= host_.vcpus(); }
 
@@ -74,6 +75,7 @@ class GdbSession {
   DebugOrders orders_;
   DebugStop stop_;                  // why it stands
   std::vector<DebugStop> pending_;  // vCPUs that stopped by themselves while it was coming to a stand
+  std::vector<VcpuId> told_;        // vCPUs whose stop gdb knows of, and that have not run since
   bool interrupted_ = true;
 };
 }  // namespace pangea::machine

@@ -182,6 +182,7 @@ TEST_F(Session, PointsAndRunning) {
   session.interrupt();
   EXPECT_EQ(replies.back(), "T02thread:2;");
   EXPECT_EQ(ask("vCont;c:1;s"), "(none)");
+  EXPECT_TRUE(host.orders.held.empty());
   EXPECT_EQ(host.orders.steps, (std::vector<VcpuId>{VcpuId{1}}));
 }
 
@@ -196,6 +197,27 @@ TEST_F(Session, TwoStopsAtOnceAreBothReported) {
   EXPECT_EQ(host.resumes, 1);
   EXPECT_EQ(ask("c"), "(none)");
   EXPECT_EQ(host.resumes, 2);
+}
+
+TEST_F(Session, ThreadsThatNoActionNamesStay) {
+  ask("Z1,1000,1");
+  host.registers[0].cpu.rip = host.registers[1].cpu.rip = 0x1000;
+  ask("c");
+  session.stopped({DebugStop::Kind::Breakpoint, VcpuId{0}});
+  session.stopped({DebugStop::Kind::Breakpoint, VcpuId{1}});
+  // As gdb leaves a breakpoint: without it, one thread steps.
+  ask("z1,1000,1");
+  EXPECT_EQ(ask("vCont;s:1"), "(none)");
+  EXPECT_EQ(host.orders.steps, (std::vector<VcpuId>{VcpuId{0}}));
+  EXPECT_EQ(host.orders.held, (std::vector<VcpuId>{VcpuId{1}}));
+  host.registers[0].cpu.rip = 0x1001;
+  session.stopped({DebugStop::Kind::Step, VcpuId{0}});
+  EXPECT_EQ(replies.back(), "T05thread:1;");
+  ask("Z1,1000,1");
+  EXPECT_EQ(ask("vCont;c"), "T05thread:2;hwbreak:;");  // nothing was lost meanwhile
+  EXPECT_EQ(ask("vCont;c"), "(none)");
+  EXPECT_TRUE(host.orders.held.empty());
+  EXPECT_EQ(host.orders.passes, (std::vector<VcpuId>{VcpuId{0}, VcpuId{1}}));
 }
 
 TEST_F(Session, DetachAndKill) {
@@ -234,12 +256,16 @@ TEST(RemoteDebug, RecordsSurviveTheWire) {
   o.breakpoints = {1, ~u64{0}};
   o.watchpoints = {{0x1000, 4, true}};
   o.steps = {VcpuId{1}};
+  o.held = {VcpuId{0}};
+  o.passes = {VcpuId{1}, VcpuId{0}};
   const auto bytes = encode(o);
   const auto back = decode_orders(bytes, 2);
   ASSERT_TRUE(back);
   EXPECT_EQ(back->breakpoints, o.breakpoints);
   EXPECT_EQ(back->watchpoints, o.watchpoints);
   EXPECT_EQ(back->steps, o.steps);
+  EXPECT_EQ(back->held, o.held);
+  EXPECT_EQ(back->passes, o.passes);
   EXPECT_FALSE(decode_orders(bytes, 0));  // more steps than vCPUs
   for (usize n = 0; n < bytes.size(); ++n) EXPECT_FALSE(decode_orders(std::span(bytes).first(n), 2)) << n;
   const DebugStop s{DebugStop::Kind::Watchpoint, VcpuId{1}, 0x2000, true};

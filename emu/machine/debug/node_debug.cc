@@ -53,8 +53,10 @@ void LocalNodeDebug::order(const DebugOrders& orders) {
   for (usize i = 0; i < machine_.local_vcpus(); ++i) {
     VcpuThread& t = machine_.vcpu(i);
     PerVcpu& p = state_[t.id().v];
-    p.step = std::find(orders_.steps.begin(), orders_.steps.end(), t.id()) != orders_.steps.end();
-    p.pass = t.vcpu().state().rip;
+    const auto in = [&t](const std::vector<VcpuId>& v) { return std::find(v.begin(), v.end(), t.id()) != v.end(); };
+    p.step = in(orders_.steps);
+    p.held = in(orders_.held);
+    p.pass = p.step || in(orders_.passes) ? t.vcpu().state().rip : kNowhere;
     watch(t.vcpu(), p);
     t.set_debugger(orders_.idle() ? nullptr : this);
   }

@@ -33,8 +33,10 @@ struct DebugOrders {
   static constexpr usize kMaxBreakpoints = 1024, kMaxWatchpoints = 4;
   std::vector<u64> breakpoints;  // RIP
   std::vector<Watchpoint> watchpoints;
-  std::vector<VcpuId> steps;  // stop after one instruction
-  bool idle() const { return breakpoints.empty() && watchpoints.empty() && steps.empty(); }
+  std::vector<VcpuId> steps;   // stop after one instruction
+  std::vector<VcpuId> held;    // stay where they are
+  std::vector<VcpuId> passes;  // the debugger knows that they stand at a breakpoint: it does not stop them there again
+  bool idle() const { return breakpoints.empty() && watchpoints.empty() && steps.empty() && held.empty(); }
 };
 
 /// A vCPU has stopped by itself.
@@ -70,6 +72,7 @@ class LocalNodeDebug final : public NodeDebug, public VcpuDebugger {
   bool after(x86::Vcpu& c, u64& hits) override;
   bool takes_exception(x86::Vcpu&) override { return false; }
   bool stepping(VcpuId id) override { return state_[id.v].step; }
+  bool held(VcpuId id) override { return state_[id.v].held; }
   void stopped(VcpuId id) override { on_stop_(state_[id.v].stop); }
 
  private:
@@ -77,7 +80,8 @@ class LocalNodeDebug final : public NodeDebug, public VcpuDebugger {
   /// One per vCPU; written while it is paused, or by its own thread.
   struct PerVcpu {
     bool step = false;
-    u64 pass = kNowhere;  // the breakpoint at this RIP was reported or stood on: one instruction there runs
+    bool held = false;
+    u64 pass = kNowhere;  // one instruction at this RIP runs, breakpoint or not
     DebugStop stop;
     bool watching = false;
     std::array<u64, 4> guest_dr{};  // what the guest had in the debug registers

@@ -31,18 +31,22 @@ std::vector<u8> encode(const DebugOrders& o) {
   wire::Writer w;
   w.put(static_cast<u32>(o.breakpoints.size()))
       .put(static_cast<u32>(o.watchpoints.size()))
-      .put(static_cast<u32>(o.steps.size()));
+      .put(static_cast<u32>(o.steps.size()))
+      .put(static_cast<u32>(o.held.size()))
+      .put(static_cast<u32>(o.passes.size()));
   for (const u64 b : o.breakpoints) w.put(b);
   for (const Watchpoint& p : o.watchpoints) w.put(p.address).put(p.bytes).put(static_cast<u8>(p.read));
-  for (const VcpuId s : o.steps) w.put(s.v);
+  for (const auto* list : {&o.steps, &o.held, &o.passes})
+    for (const VcpuId id : *list) w.put(id.v);
   return w.body();
 }
 
 Result<DebugOrders> decode_orders(std::span<const u8> bytes, u32 vcpus) {
   wire::Reader r(bytes);
-  const u32 breakpoints = r.get<u32>(), watchpoints = r.get<u32>(), steps = r.get<u32>();
-  if (breakpoints > DebugOrders::kMaxBreakpoints || watchpoints > DebugOrders::kMaxWatchpoints || steps > vcpus)
-    return malformed();
+  const u32 breakpoints = r.get<u32>(), watchpoints = r.get<u32>();
+  const u32 counts[] = {r.get<u32>(), r.get<u32>(), r.get<u32>()};  // steps, held, passes
+  if (breakpoints > DebugOrders::kMaxBreakpoints || watchpoints > DebugOrders::kMaxWatchpoints) return malformed();
+  if (std::any_of(std::begin(counts), std::end(counts), [vcpus](u32 n) { return n > vcpus; })) return malformed();
   DebugOrders o;
   for (u32 i = 0; i < breakpoints; ++i) o.breakpoints.push_back(r.get<u64>());
   for (u32 i = 0; i < watchpoints; ++i) {
@@ -52,7 +56,9 @@ Result<DebugOrders> decode_orders(std::span<const u8> bytes, u32 vcpus) {
     p.read = r.get<u8>() != 0;
     o.watchpoints.push_back(p);
   }
-  for (u32 i = 0; i < steps; ++i) o.steps.push_back(VcpuId{r.get<u16>()});
+  std::vector<VcpuId>* const lists[] = {&o.steps, &o.held, &o.passes};
+  for (usize k = 0; k < std::size(lists); ++k)
+    for (u32 i = 0; i < counts[k]; ++i) lists[k]->push_back(VcpuId{r.get<u16>()});
   if (!r.complete()) return malformed();
   return o;
 }
