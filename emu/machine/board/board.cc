@@ -4,6 +4,7 @@
 
 #include "emu/base/log.h"
 #include "emu/machine/board/acpi.h"
+#include "emu/machine/boot/memory_map.h"
 
 namespace pangea::machine {
 using namespace devices;
@@ -39,6 +40,7 @@ Board::Board(const MachinePlan& plan, const RunOptions& options, InterruptFabric
       keyboard_(irqs_.connect(kKeyboardIrq), control),
       reset_control_(control),
       debug_exit_(control),
+      firmware_config_(io_, nullptr),
       pirqs_(irqs_),
       pci_(pirqs_),
       host_bridge_(io_, fabric),
@@ -57,6 +59,7 @@ Result<std::unique_ptr<Board>> Board::create(const MachinePlan& plan, const RunO
                                              RunControl& control, BootWatch& watch) {
   std::unique_ptr<Board> b(new Board(plan, options, fabric, timers, wall, control));
   if (Status s = b->open_consoles(options, control, watch); !s) return s.error();
+  if (Status s = b->fill_firmware_config(plan); !s) return s.error();
   if (Status s = b->map_legacy(); !s) return s.error();
   if (Status s = b->map_others(plan, options); !s) return s.error();
   return b;
@@ -84,6 +87,24 @@ Status Board::open_consoles(const RunOptions& options, RunControl& control, Boot
   return ok();
 }
 
+/// What images written for QEMU's PC ask for (docs/specs/fw_cfg): processors, memory, the memory map.
+Status Board::fill_firmware_config(const MachinePlan& plan) {
+  firmware_config_.add_u16(FwCfg::kNbCpus, static_cast<u16>(plan.vcpus()));
+  firmware_config_.add_u16(FwCfg::kMaxCpus, static_cast<u16>(plan.vcpus()));
+  firmware_config_.add_u64(FwCfg::kRamSize, plan.ram_bytes);
+  struct __attribute__((packed)) Entry {
+    u64 base, bytes;
+    u32 type;
+  };
+  std::vector<u8> map;
+  for (const MemoryRange& r : memory_map(plan)) {
+    const Entry e{r.base, r.bytes, static_cast<u32>(r.type)};
+    const auto* raw = reinterpret_cast<const u8*>(&e);
+    map.insert(map.end(), raw, raw + sizeof e);
+  }
+  return firmware_config_.add_file("etc/e820", std::move(map));
+}
+
 Status Board::map_legacy() {
   struct Row {
     u16 first;
@@ -108,6 +129,7 @@ Status Board::map_legacy() {
       {PciHost::kAddressPort, PciHost::kPorts, pci_, 0},
       {kResetPort, 1, reset_control_, ResetControl::kCf9},
       {DebugConsole::kBochsPort, 1, *debug_console_, 0},
+      {FwCfg::kPort, FwCfg::kPorts, firmware_config_, 0},
   };
   for (const Row& r : rows)
     if (Status s = io_.map_pio(r.first, r.count, r.device, r.offset); !s) return s;
@@ -134,6 +156,7 @@ Status Board::start_consoles() {
   consoles_started_ = true;
   for (SerialLine& line : serial_)
     if (Status s = line.backend->start(*line.sink); !s) return s;
+  if (Status s = debug_backend_->start(no_input_); !s) return s;
   for (const SerialLine& line : serial_)  // a person must be told which one it is
     if (line.backend->describe().starts_with("pty"))
       fmt::print(stderr, "pangea: {}: {}\n", line.uart->name(), line.backend->describe());
@@ -147,8 +170,19 @@ void Board::stop_consoles(unsigned drain_ms) {
 
 void Board::reset() {
   const std::lock_guard lock(io_.board_mutex());
-  Device* const devices[] = {&pic_,      &io_apic_,       &pit_,  &rtc_,        &hpet_, &pm_,
-                             &keyboard_, &reset_control_, &post_, &debug_exit_, &pci_,  debug_console_.get()};
+  Device* const devices[] = {&pic_,
+                             &io_apic_,
+                             &pit_,
+                             &rtc_,
+                             &hpet_,
+                             &pm_,
+                             &keyboard_,
+                             &reset_control_,
+                             &post_,
+                             &debug_exit_,
+                             &pci_,
+                             debug_console_.get(),
+                             &firmware_config_};
   for (Device* d : devices) d->reset();
   pirqs_.reset();
   for (SerialLine& line : serial_) line.uart->reset();

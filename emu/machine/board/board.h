@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "devices/firmware/fw_cfg.h"
 #include "devices/irq/isa_irqs.h"
 #include "devices/misc/debug_ports.h"
 #include "devices/misc/i8042.h"
@@ -59,10 +60,18 @@ class Board {
     std::unique_ptr<devices::Uart> uart;
     std::unique_ptr<devices::LockedCharSink> sink;
   };
+  /// The debug console takes no input: whatever sends some has to wait.
+  struct NoInput final : devices::CharSink {
+    usize room() override { return 0; }
+    void receive(std::span<const u8>) override {}
+    void receive_break() override {}
+    void writable() override {}
+  };
 
   Board(const MachinePlan& plan, const RunOptions& options, devices::InterruptFabric& fabric,
         devices::TimerQueue& timers, WallClock& wall, RunControl& control);
   Status open_consoles(const RunOptions& options, RunControl& control, BootWatch& watch);
+  Status fill_firmware_config(const MachinePlan& plan);
   Status map_legacy();
   Status map_others(const MachinePlan& plan, const RunOptions& options);
 
@@ -81,12 +90,14 @@ class Board {
   devices::ResetControl reset_control_;
   devices::PostPort post_;
   devices::DebugExit debug_exit_;
+  devices::FwCfg firmware_config_;
   devices::PirqRouter pirqs_;
   devices::PciHost pci_;
   devices::I440fxHostBridge host_bridge_;
   devices::Piix3IsaBridge isa_bridge_;
   devices::Piix4PowerManagement power_management_;
   std::vector<SerialLine> serial_;
+  NoInput no_input_;
   std::unique_ptr<devices::CharBackend> debug_backend_;
   std::unique_ptr<devices::DebugConsole> debug_console_;
   std::unique_ptr<devices::LintLine> lint0_;
