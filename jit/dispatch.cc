@@ -78,6 +78,30 @@ Outcome Translator::run_careful(Runner& r) {
   return e.kind == ExitKind::Outcome ? static_cast<Outcome>(e.argument) : Outcome::Next;
 }
 
+/// EngineOptions::torture_seed: what may happen between any two instructions does happen, often. The guest must not be
+/// able to tell. True: leave to the machine, as after an exit request.
+bool Translator::torture(Runner& r) {
+  VcpuState& s = r.c.state();
+  switch (r.dice.below(32)) {
+    case 0: r.c.tlb().flush_all(); break;
+    case 1: r.c.tlb().flush_jumps(); break;
+    case 2:
+    case 3: return true;
+    case 4:
+    case 5: s.exit_request.store(1); break;  // seen at the next poll, or between two iterations of a REP
+    case 6: {
+      Gpa at;
+      if (debug_translate(r.c, s.seg_base[static_cast<unsigned>(Seg::Cs)] + s.rip, at)) code_page_lost(page_of(at));
+      break;
+    }
+    case 7:
+      if (r.dice.chance(1, 16)) evict_all(r);
+      break;
+    default: break;
+  }
+  return false;
+}
+
 Outcome Translator::run(Vcpu& c) {
   const InCode inside(c, running_, flush_wanted_);
   Runner& r = runner(c);
@@ -89,6 +113,10 @@ Outcome Translator::run(Vcpu& c) {
     if (s.exit_request.load(std::memory_order_relaxed)) return Outcome::Next;
     if (flush_wanted_.load(std::memory_order_relaxed)) return Outcome::Next;
     const u32 kind = base_kind(s) | (pending ? pending->kind : 0);
+    if (options_.torture_seed) {
+      pending = nullptr;  // it may be evicted now
+      if (torture(r)) return Outcome::Next;
+    }
     Block* b = nullptr;
     const u64 epoch = epoch_.load(std::memory_order_relaxed);
     const u64 flags = pending ? pending->flags : 0;
@@ -98,7 +126,7 @@ Outcome Translator::run(Vcpu& c) {
       r.keep_returns = false;
     }
     if (!b) continue;
-    if (!(kind & kOne)) {
+    if (!(kind & kOne) && !options_.torture_seed) {
       const std::lock_guard lock(mutex_);
       if (!b->dead) {
         if (pending && pending->rip == s.rip) map_.link(*pending, *b);

@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 
+#include "emu/base/prng.h"
 #include "emu/x86/memory.h"
 #include "emu/x86/vcpu.h"
 #include "jit/returns.h"
@@ -11,7 +12,8 @@ namespace pangea::jit {
 class Translator;
 
 struct Runner {
-  Runner(x86::Vcpu& vcpu, Translator& t, u64 sentinel) : c(vcpu), translator(t), returns(sentinel) {}
+  Runner(x86::Vcpu& vcpu, Translator& t, u64 sentinel, u64 seed)
+      : c(vcpu), translator(t), returns(sentinel), dice(seed + vcpu.id().v) {}
   x86::Vcpu& c;
   Translator& translator;
   ReturnStack returns;
@@ -20,6 +22,7 @@ struct Runner {
   std::atomic<bool> flush_jumps{false};  // set by other threads when a block died
   u64 recipe = 0;                        // the way out left the flags to this packed Recipe
   bool keep_returns = false;             // the last way out changed neither mode nor mappings: the return stack is good
+  Prng dice;                             // EngineOptions::torture_seed
   bool check_interrupts = false;         // IF rose: the dispatcher looks for a pending interrupt before it goes on
 };
 

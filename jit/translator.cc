@@ -53,8 +53,8 @@ Runner& Translator::runner(Vcpu& c) {
   for (const auto& known : runners_)
     if (&known->c == &c) r = known.get();
   if (!r) {
-    runners_.push_back(
-        std::make_unique<Runner>(c, *this, reinterpret_cast<u64>(cache_.executable(stubs_.unmatched_return))));
+    runners_.push_back(std::make_unique<Runner>(
+        c, *this, reinterpret_cast<u64>(cache_.executable(stubs_.unmatched_return)), options_.torture_seed));
     r = runners_.back().get();
   }
   c.state().jit_scratch[kScratchRunner] = reinterpret_cast<u64>(r);
@@ -129,7 +129,9 @@ Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target
     if ((out = map_.find(key))) return Outcome::Next;
     if (static_cast<usize>(cache_.end() - cache_.next()) <= kReserve) return Outcome::Next;
     Lifted lifted;
-    if (const Outcome o = lift(r.c, first, key.kind & kOne ? 1 : kMaxInsns, lifted); o != Outcome::Next) return o;
+    unsigned most = key.kind & kOne ? 1 : kMaxInsns;
+    if (options_.torture_seed && most > 1) most = 1 + static_cast<unsigned>(r.dice.below(8));
+    if (const Outcome o = lift(r.c, first, most, lifted); o != Outcome::Next) return o;
     for (unsigned k = 0; k < lifted.page_count; ++k)
       if (!ready_pages_.contains(lifted.pages[k].v)) unready = lifted.pages[k];
     if (unready.v == ~u64{0}) {
@@ -159,7 +161,10 @@ Block* Translator::emit_block(const BlockKey& key, const Lifted& lifted) {
 }
 
 void Translator::flush_if_full(Runner& r) {
-  if (static_cast<usize>(cache_.end() - cache_.next()) > kReserve) return;
+  if (static_cast<usize>(cache_.end() - cache_.next()) <= kReserve) evict_all(r);
+}
+
+void Translator::evict_all(Runner& r) {
   bool expected = false;
   if (!flush_wanted_.compare_exchange_strong(expected, true)) return;  // another vCPU does it; we come back here
   {

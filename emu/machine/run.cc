@@ -121,16 +121,17 @@ Status Run::prepare() {
   if (!memory) return memory.error();
   memory_ = *std::move(memory);
   if (cluster_) cluster_->bind(*plan, memory_->memory(), *time_);
-  auto machine = LocalMachine::create({.plan = *plan,
-                                       .self = NodeId{0},
-                                       .options = options_,
-                                       .engine = {.one_insn_per_block = options_.one_insn_per_block},
-                                       .ports = {clock_, wall_, entropy_},
-                                       .time = *time_,
-                                       .memory = *memory_,
-                                       .control = control_,
-                                       .watch = watch_,
-                                       .remote_interrupts = cluster_ ? &cluster_->link().interrupts() : nullptr});
+  auto machine = LocalMachine::create(
+      {.plan = *plan,
+       .self = NodeId{0},
+       .options = options_,
+       .engine = {.one_insn_per_block = options_.one_insn_per_block, .torture_seed = options_.torture_seed},
+       .ports = {clock_, wall_, entropy_},
+       .time = *time_,
+       .memory = *memory_,
+       .control = control_,
+       .watch = watch_,
+       .remote_interrupts = cluster_ ? &cluster_->link().interrupts() : nullptr});
   if (!machine) return machine.error();
   machine_ = *std::move(machine);
   if (cluster_) {

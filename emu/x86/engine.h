@@ -25,6 +25,7 @@ class Engine : public CodeObserver {
 
 struct EngineOptions {
   bool one_insn_per_block = false;
+  u64 torture_seed = 0;  // not 0: blocks of random length, never linked; between them exits, flushes, evictions
   bool count_instructions = true;
   u64 code_cache_bytes = u64{64} << 20;
 };

@@ -82,12 +82,14 @@ TEST(Cli, EverythingTogether) {
                             "-rtc",        "base=2024-01-01",
                             "-check",      "coherence",
                             "-singlestep", "-debugcon",
-                            "stdio"});
+                            "stdio",       "-torture",
+                            "0x12"});
   EXPECT_EQ(o.memory_bytes, u64{2} << 30);
   EXPECT_EQ(o.vcpus, 4u);
   EXPECT_EQ(o.append, "-v a=b \"c\"");
   EXPECT_EQ(o.serial, (Words{"file:x", "null"}));
   EXPECT_TRUE(o.no_reboot && o.start_stopped && o.one_insn_per_block && o.check_coherence && !o.hpet);
+  EXPECT_EQ(o.torture_seed, 0x12u);
   EXPECT_EQ(o.gdb, "tcp::1234");
   ASSERT_TRUE(o.debug_exit);
   EXPECT_EQ(o.debug_exit->port, 0xf4);

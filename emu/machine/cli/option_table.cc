@@ -44,6 +44,7 @@ constexpr OptionRow kRun[] = {
     {"symbols", "FILE", "System.map of the guest kernel: names in dumps and statistics", G::Debugging},
     {"stats", "FILE", "write statistics as JSON, at exit and on SIGUSR2", G::Debugging},
     {"singlestep", nullptr, "translate one instruction per block", G::Debugging},
+    {"torture", "SEED", "force exits, flushes and evictions between random instructions", G::Debugging},
     {"h", nullptr, "this page", G::Other},
     {"help", nullptr, nullptr, G::Other},
     {"version", nullptr, nullptr, G::Other},

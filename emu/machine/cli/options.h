@@ -40,6 +40,7 @@ struct RunOptions {
   std::string stats_file;  // empty: none
   std::string log_categories, log_file;
   bool one_insn_per_block = false;
+  u64 torture_seed = 0;  // 0: no torture
   bool check_coherence = false;
   u32 nodes = 1;                   // node processes on this computer
   std::vector<std::string> peers;  // endpoints of waiting nodes on other computers

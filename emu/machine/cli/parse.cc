@@ -204,6 +204,14 @@ Status read_gdb(const Given& g, RunOptions& out) {
   return ok();
 }
 
+Status read_torture(const Given& g, RunOptions& out) {
+  if (!given(g, "torture")) return ok();
+  const auto seed = parse_u64(last(g, "torture"));
+  if (!seed || *seed == 0) return Error{"-torture " + last(g, "torture"), "not a seed", "give a number that is not 0"};
+  out.torture_seed = *seed;
+  return ok();
+}
+
 void read_plain(const Given& g, RunOptions& out) {
   out.cpu = last(g, "cpu", out.cpu);
   out.kernel = last(g, "kernel");
@@ -232,7 +240,8 @@ Result<Command> parse_run(const std::vector<std::string>& arguments) {
   Command c{.kind = Command::Kind::Run};
   read_plain(*g, c.run);
   using Step = Status (*)(const Given&, RunOptions&);
-  for (const Step step : {read_memory, read_smp, read_machine, read_devices, read_rtc, read_nodes, read_gdb})
+  for (const Step step :
+       {read_memory, read_smp, read_machine, read_devices, read_rtc, read_nodes, read_gdb, read_torture})
     if (Status s = step(*g, c.run); !s) return s.error();
   if (Status s = read_words(*g); !s) return s.error();
   if (c.run.kernel.empty()) return Error{"run", "no kernel given", "add -kernel FILE (and see pangea run -h)"};

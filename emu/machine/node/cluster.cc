@@ -208,6 +208,7 @@ Status Cluster::configure(const MachinePlan& plan) {
                           .nodes = plan.nodes,
                           .hpet = plan.hpet,
                           .one_insn_per_block = options_.one_insn_per_block,
+                          .torture_seed = options_.torture_seed,
                           .check_coherence = options_.check_coherence,
                           .no_reboot = options_.no_reboot,
                           .cpuid = plan.cpuid};

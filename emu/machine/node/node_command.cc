@@ -156,17 +156,18 @@ Status NodeProcess::build(Bytes bytes) {
   memory_ = *std::move(memory);
   link_ = std::make_unique<NodeLink>(*plan, membership_.self, config->check_coherence, memory_->memory(), *time_,
                                      *membership_.endpoint, clock_, [this](const Error& e) { control_->fail(e); });
-  auto machine = LocalMachine::create({.plan = *plan,
-                                       .self = membership_.self,
-                                       .options = run_options_,
-                                       .engine = {.one_insn_per_block = config->one_insn_per_block},
-                                       .ports = {clock_, wall_, entropy_},
-                                       .time = *time_,
-                                       .memory = *memory_,
-                                       .control = *control_,
-                                       .watch = watch_,
-                                       .remote_interrupts = &link_->interrupts(),
-                                       .remote_board = &link_->board()});
+  auto machine = LocalMachine::create(
+      {.plan = *plan,
+       .self = membership_.self,
+       .options = run_options_,
+       .engine = {.one_insn_per_block = config->one_insn_per_block, .torture_seed = config->torture_seed},
+       .ports = {clock_, wall_, entropy_},
+       .time = *time_,
+       .memory = *memory_,
+       .control = *control_,
+       .watch = watch_,
+       .remote_interrupts = &link_->interrupts(),
+       .remote_board = &link_->board()});
   if (!machine) return machine.error();
   machine_ = *std::move(machine);
   link_->attach(*machine_);

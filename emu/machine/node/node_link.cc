@@ -53,7 +53,7 @@ void NodeLink::complete(NodeStatistics& s) {
 
 std::vector<u8> encode(const NodeConfig& c) {
   wire::Writer w;
-  w.put(c.ram_bytes).put(c.vcpus).put(c.nodes);
+  w.put(c.ram_bytes).put(c.vcpus).put(c.nodes).put(c.torture_seed);
   w.put(static_cast<u8>(c.hpet | c.one_insn_per_block << 1 | c.check_coherence << 2 | c.no_reboot << 3));
   w.put(c.cpuid.features[0]).put(c.cpuid.features[1]).put(c.cpuid.tsc_hz).put(c.cpuid.apic_timer_hz);
   w.put(c.cpuid.physical_bits).text(c.cpuid.brand).text(c.cpuid.hypervisor);
@@ -66,6 +66,7 @@ Result<NodeConfig> decode_config(Bytes bytes) {
   c.ram_bytes = r.get<u64>();
   c.vcpus = r.get<u32>();
   c.nodes = r.get<u32>();
+  c.torture_seed = r.get<u64>();
   const u8 flags = r.get<u8>();
   c.hpet = flags & 1;
   c.one_insn_per_block = flags & 2;

@@ -64,6 +64,7 @@ struct NodeConfig {
   u32 nodes = 0;
   bool hpet = true;
   bool one_insn_per_block = false;
+  u64 torture_seed = 0;
   bool check_coherence = false;
   bool no_reboot = false;
   x86::CpuidConfig cpuid;
