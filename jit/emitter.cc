@@ -20,6 +20,12 @@ u8 forbidden(const Insn& i, u32 mode) {
   if ((attr & (kSse | kX87 | kMmx)) && (mode & Mode::kFpuTrap)) return nm;
   return 0;
 }
+/// Reports a pending x87 exception before it does anything: all but the FN... forms. SDM Vol. 1, 8.6.
+bool waits_for_fpu(const Insn& i) {
+  if (!(i.row->attr & (kX87 | kMmx))) return false;
+  const bool control_word = i.row->opcode == 0xd9 || i.row->opcode == 0xdd;
+  return !(control_word && i.row->map == Map::One && i.row->reg == 7);  // FNSTCW, FNSTSW
+}
 /// PAUSE leaves the block, so that a spinning vCPU lets others run.
 bool is_pause(const Insn& i) { return i.row->cls == IsaClass::Control && i.row->id == static_cast<u16>(EmitId::Pause); }
 }  // namespace
@@ -70,7 +76,7 @@ bool Emitter::emit() {
 bool Emitter::emit_insn() {
   const Insn& i = insn();
   block_.insns.push_back({static_cast<u16>(a_.size()), static_cast<u16>(rip_ - block_.key.rip), flags_ == Flags::Host,
-                          flags_ == Flags::Recipe ? recipe_.pack() : 0});
+                          waits_for_fpu(i), flags_ == Flags::Recipe ? recipe_.pack() : 0});
   before_insn(i);
   careful_access_ = false;
   access_slot_ = 0;

@@ -53,6 +53,18 @@ void advance(VcpuState& s, const Insn& insn) {
 }
 }  // namespace
 
+namespace {
+/// A memory fault of the instruction that `at` describes: a pending x87 exception comes before it (SDM Vol. 3A, table
+/// 6-2). The guest's x87 state is in the host's registers.
+Outcome after_pending_fpu_error(Vcpu& c, const InsnRecord& at, Outcome o) {
+  if (o != Outcome::Fault || !at.waits_for_fpu) return o;
+  u16 status = 0;
+  asm volatile("fnstsw %0" : "=m"(status));
+  constexpr u16 kErrorSummary = 0x80;
+  return status & kErrorSummary ? raise(c, Vector::MF) : o;
+}
+}  // namespace
+
 const InsnRecord& Translator::leave_at(Runner& r, u64 pc) {
   const std::lock_guard lock(mutex_);
   const Block* b = map_.by_host(pc);
@@ -78,8 +90,7 @@ extern "C" u64 pangea_jit_miss(Runner* r, u64 gva, u32 d, u64 return_pc) {
   const Access access = AccessDescriptor::write(d) ? Access::Write : Access::Read;
   const Outcome o = tlb_fill(r->c, gva, AccessDescriptor::size(d), access);
   if (o == Outcome::Next) return 0;
-  r->translator.leave_at(*r, return_pc);
-  return leave(o);
+  return leave(after_pending_fpu_error(r->c, r->translator.leave_at(*r, return_pc), o));
 }
 
 extern "C" u64 pangea_jit_bounce(Runner* r, u64 offset, u32 d, u64 return_pc) {
@@ -90,8 +101,7 @@ extern "C" u64 pangea_jit_bounce(Runner* r, u64 offset, u32 d, u64 return_pc) {
   const Outcome o = bounce_begin(r->c, AccessDescriptor::seg(d), offset, AccessDescriptor::size(d),
                                  AccessDescriptor::read(d), AccessDescriptor::write(d), a);
   if (o != Outcome::Next) {
-    r->translator.leave_at(*r, return_pc);
-    return leave(o);
+    return leave(after_pending_fpu_error(r->c, r->translator.leave_at(*r, return_pc), o));
   }
   r->open_count = slot + 1;
   r->c.state().jit_scratch[kScratchValue1] = reinterpret_cast<u64>(a.pointer);

@@ -119,7 +119,7 @@ extern "C" u64 pangea_jit_native_fault(Runner* r) {
     case 13: o = raise_gp(r->c); break;
     case 16: o = raise(r->c, Vector::MF); break;
     case 17: o = raise(r->c, Vector::AC, 0); break;
-    case 19: o = raise(r->c, Vector::XM); break;
+    case 19: o = raise(r->c, s.cr4 & kCr4OSXMMEXCPT ? Vector::XM : Vector::UD); break;
     default: PANGEA_UNREACHABLE("an unexpected host fault in generated code");
   }
   return static_cast<u64>(o) + 1;

@@ -28,7 +28,9 @@ void copy_value(void* to, const void* from, unsigned size) {
 }
 
 bool misaligned(const VcpuState& s, u64 gva, unsigned size) {
-  return (s.mode & Mode::kAlignCheck) && (size == 2 || size == 4 || size == 8) && (gva & (size - 1));
+  if (!(s.mode & Mode::kAlignCheck)) return false;
+  if (size == 10) return gva & 7;  // an 80-bit value, SDM Vol. 3A table 6-7
+  return (size == 2 || size == 4 || size == 8) && (gva & (size - 1));
 }
 }  // namespace
 
