@@ -74,8 +74,9 @@ BANS = [
      "Clock or WallClock of emu/base/ports.h", HOST_PORTS, "code"),
     ("clock", r"\b_?_?rdtscp?\s*\(|__builtin_ia32_rdtscp?\b",
      "Clock of emu/base/ports.h, or GuestTime",
-     {"emu/machine/guest_time.cc": "TickSource: the host's counter behind guest time, itself an interface"}, "code"),
-    ("clock", r"\basm\b.*\"[^\"]*\brdtsc", "Clock of emu/base/ports.h", {}, "strings"),
+     {"emu/machine/guest_time.cc": "TickSource: the host's counter behind guest time, itself an interface",
+      "tests/guest/*": "code that guests run"}, "code"),
+    ("clock", r"\basm\b.*\"[^\"]*\brdtsc", "Clock of emu/base/ports.h", {"tests/guest/*": "code that guests run"}, "strings"),
     ("entropy", r"(?<![\w.>])(?:std::|::)?s?rand\s*\(|\brandom_device\b|\bgetrandom\b|\bgetentropy\b|\barc4random\w*"
                 r"|\brandombytes_\w+|\b_rd(?:rand|seed)\d\d_step\b",
      "Entropy of emu/base/ports.h, or a seeded emu/base/prng.h", HOST_PORTS, "code"),
