@@ -53,8 +53,9 @@ struct ColdRecord {
 struct ExecRecord {
   x86::Insn insn;
   u64 rip = 0;
-  u16 remaining = 0;  // instructions of the block after this one
-  bool leaves = false;
+  u16 remaining = 0;     // instructions of the block after this one
+  bool leaves = false;   // the block ends with it, whatever C++ says
+  bool resumes = false;  // generated code may go on elsewhere; else the dispatcher must see it
   static constexpr u8 kPause = 0xff;
   u8 vector = 0;  // kPause: end with Outcome::Pause; else not 0: raise this exception instead (#UD 6 or #NM 7: the mode
                   // forbids the form)

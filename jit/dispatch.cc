@@ -41,7 +41,7 @@ u32 Translator::base_kind(const VcpuState& s) const {
 
 void Translator::start(Runner& r) {
   VcpuState& s = r.c.state();
-  if (r.flush_jumps.exchange(false)) {
+  if (r.flush_jumps.load(std::memory_order_relaxed) && r.flush_jumps.exchange(false)) {
     r.c.tlb().flush_jumps();
     r.keep_returns = false;
   }
@@ -54,6 +54,7 @@ Exit Translator::enter(Runner& r, Block& b) {
   s.jit_flags_ax = flags_image(s.rflags);
   const u64 gs = reinterpret_cast<u64>(r.c.tlb().current());
   set_gs_base(gs);
+  r.gs = gs;
   r.open_count = 0;
   if (!r.keep_returns) s.jit_scratch[kScratchReturns] = r.returns.empty();
   set_current_runner(&r);
@@ -66,6 +67,26 @@ Exit Translator::enter(Runner& r, Block& b) {
   s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
   r.keep_returns = e.kind == ExitKind::Link || e.kind == ExitKind::Indirect;
   return e;
+}
+
+u64 Translator::resume(Runner& r) {
+  VcpuState& s = r.c.state();
+  if (s.exit_request.load(std::memory_order_relaxed) || r.flush_jumps.load(std::memory_order_relaxed) ||
+      flush_wanted_.load(std::memory_order_relaxed) || s.interrupt_shadow || log_mask || base_kind(s) != kPlain)
+    return 0;
+  if (r.check_interrupts && r.c.ports().apic && r.c.ports().apic->pending_vector() >= 0) return 0;
+  r.check_interrupts = false;
+  Tlb& tlb = r.c.tlb();
+  tlb.enter_mode(s.mode);
+  SlotView* view = tlb.current();
+  const JumpCacheEntry& e = view->jumps[static_cast<unsigned>(tlb_bank(s.mode))][jump_index(s.rip)];
+  if (e.rip != s.rip) return 0;
+  if (const u64 gs = reinterpret_cast<u64>(view); gs != r.gs) {
+    set_gs_base(gs);
+    r.gs = gs;
+  }
+  s.jit_scratch[kScratchReturns] = r.returns.empty();
+  return e.host;
 }
 
 /// One instruction through bounce accesses, whatever its kind of memory.

@@ -117,6 +117,8 @@ void Emitter::exit_indirect(bool call) {
   }
   const i32 jumps = off_jumps(bank());
   a_.mov32(RAX, kT0);
+  a_.shr_imm(RAX, kJumpFold);
+  a_.op_rr(0x31, kT0, RAX, false);
   a_.alu_imm(Alu::And, RAX, static_cast<i32>(kJumpEntries - 1), false);
   a_.shl_imm(RAX, 4);
   static_assert(sizeof(JumpCacheEntry) == 16);

@@ -81,7 +81,7 @@ bool Emitter::emit_insn() {
   careful_access_ = false;
   access_slot_ = 0;
   if (i.row->cls == IsaClass::Exec || forbidden(i, block_.key.mode)) {
-    emit_exec();
+    if (forbidden(i, block_.key.mode) || !emit_in_place(i)) emit_exec();
   } else if (i.row->cls == IsaClass::Control) {
     dispatch_control(i);
   } else if (i.map == Map::One && !i.vex &&
@@ -109,17 +109,26 @@ void Emitter::emit_exec() {
   const Insn& i = insn();
   to_memory();
   recipe_ = {};
+  touch_t0();
+  const bool leaves =
+      (block_.key.kind & kOne) || (i.row->attr & kEndsBlock) || is_pause(i) || forbidden(i, block_.key.mode);
+  call_exec(leaves);
+  if (leaves) end_block();
+}
+
+/// The flags are in memory. `leaves`: C++ never comes back here.
+void Emitter::call_exec(bool leaves) {
+  const Insn& i = insn();
   upper_marked_ = false;  // it may have changed VcpuState::upper
   ExecRecord& r = block_.execs.emplace_back();
-  touch_t0();
   r.insn = i;
   r.rip = rip_;
   r.remaining = static_cast<u16>(insns_.size() - index_ - 1);
   r.vector = is_pause(i) ? ExecRecord::kPause : forbidden(i, block_.key.mode);
-  r.leaves = (block_.key.kind & kOne) || (i.row->attr & kEndsBlock) || r.vector;
+  r.leaves = leaves;
+  r.resumes = !(block_.key.kind & (kCareful | kOne));
   a_.mov_imm(kT0, reinterpret_cast<u64>(&r));
   a_.call_to(stubs_.exec);
-  if (r.leaves) end_block();
 }
 
 void Emitter::save_cold(const Cold& c) {

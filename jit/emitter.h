@@ -56,6 +56,7 @@ class Emitter {
   // emitter.cc
   bool emit_insn();
   void emit_exec();
+  void call_exec(bool leaves);
   void emit_cold();
   u64 insn_rip() const { return rip_; }
   u64 next_rip() const { return truncate_ip(rip_ + insn().length); }
@@ -107,6 +108,13 @@ class Emitter {
   void load_guest(u8 host, unsigned guest);  // full 64 bits
   void store_guest(unsigned guest, u8 host);
   void write_guest(unsigned guest, u8 host, unsigned bytes);  // partial, 32-bit zero-extending
+
+  // emit_in_place.cc
+  bool emit_in_place(const Insn& i);
+  template <class F>
+  void if_cpl0(F usual);
+  void emit_sti();
+  void emit_pushf(unsigned bytes);
 
   // emit_control.cc, emit_stack.cc, emit_misc.cc: one function per EmitId
 #define X(name) void do_##name(const Insn& i);

@@ -40,6 +40,7 @@ bool admitted(const Vcpu& c, const Insn& i) {
 }
 
 bool ends_block(const Insn& i) {
+  if (i.row->cls == IsaClass::Exec && static_cast<ExecId>(i.row->id) == ExecId::sti) return false;  // emit_in_place.cc
   if (i.row->attr & kEndsBlock) return true;
   if (i.row->cls != IsaClass::Control) return false;
   switch (static_cast<EmitId>(i.row->id)) {

@@ -21,6 +21,7 @@ struct Runner {
   unsigned open_count = 0;
   std::atomic<bool> flush_jumps{false};  // set by other threads when a block died
   u64 recipe = 0;                        // the way out left the flags to this packed Recipe
+  u64 gs = 0;                            // GS base of the generated code under way
   bool keep_returns = false;             // the last way out changed neither mode nor mappings: the return stack is good
   Prng dice;                             // EngineOptions::torture_seed
   bool check_interrupts = false;         // IF rose: the dispatcher looks for a pending interrupt before it goes on

@@ -134,6 +134,8 @@ extern "C" u64 pangea_jit_exec(Runner* r, const ExecRecord* record) {
   const bool retired = o == Outcome::Next || o == Outcome::Jump || o == Outcome::Halt || o == Outcome::Pause;
   r->translator.uncount(*r, record->remaining + (retired ? 0u : 1u));
   if (o == Outcome::Next || o == Outcome::Halt || o == Outcome::Pause) advance(s, record->insn);
+  if (record->resumes && (o == Outcome::Next || o == Outcome::Jump))
+    if (const u64 host = r->translator.resume(*r)) return host;
   return leave(o);
 }
 }  // namespace pangea::jit

@@ -85,6 +85,8 @@ struct Maker {
   void indirect(x86::Bank bank, const asmjit::Label& miss) {
     const i32 jumps = off_jumps(bank);
     a.mov(x::eax, x::edi);
+    a.shr(x::eax, static_cast<i32>(x86::kJumpFold));
+    a.xor_(x::eax, x::edi);
     a.and_(x::eax, static_cast<i32>(x86::kJumpEntries - 1));
     a.shl(x::eax, 4);
     x::Mem key = x::ptr(x::rax, jumps + static_cast<i32>(offsetof(JumpCacheEntry, rip)), 8);
@@ -165,6 +167,13 @@ struct Maker {
     load_guests(a, Which::All);
     a.ret();
     a.bind(out);
+    const asmjit::Label leave = a.newLabel();
+    a.cmp(x::rax, 4096);  // above: where to go on
+    a.jb(leave);
+    load_vectors();
+    load_guests(a, Which::All);
+    a.jmp(x::rax);
+    a.bind(leave);
     leave_with_outcome();
   }
   void native_fault() {

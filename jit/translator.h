@@ -26,6 +26,9 @@ class Translator final : public x86::Engine {
 
   /// Sets state.rip and corrects the instruction count to the start of the instruction whose host code `pc` is in.
   const InsnRecord& leave_at(Runner& r, u64 pc);
+  /// After an instruction of class Exec has set RIP and perhaps the mode: host address at which generated code can go
+  /// on with an empty return stack, or 0: the dispatcher has to look.
+  u64 resume(Runner& r);
   /// Corrects the instruction count when a block ends `remaining` instructions early.
   void uncount(Runner& r, unsigned remaining) {
     if (options_.count_instructions) r.c.state().instructions -= remaining;

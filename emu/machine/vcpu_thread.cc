@@ -175,7 +175,8 @@ bool VcpuThread::take_events() {
     return deliver([this] { return x86::deliver_nmi(vcpu_); });
   }
   vcpu_.take_events(bits(VcpuEvent::Interrupt));
-  if ((s.rflags & x86::kFlagIF) && !s.interrupt_shadow && apic_.pending_vector() >= 0) return take_interrupt();
+  s.interrupt_waits = apic_.pending_vector() >= 0;
+  if (s.interrupt_waits && (s.rflags & x86::kFlagIF) && !s.interrupt_shadow) return take_interrupt();
   return true;
 }
 

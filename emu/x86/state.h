@@ -161,6 +161,7 @@ struct VcpuState {
   bool halted = false;
   bool nmi_blocked = false;  // until IRET
   bool wait_for_sipi = false;
+  u8 interrupt_waits = 0;   // not 0: an interrupt waits for IF, so the dispatcher must see it rise
   u8 interrupt_shadow = 0;  // 1: after STI or MOV SS, for one instruction
   u64 cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, xcr0 = 1, efer = 0;
   u64 dr[8] = {};

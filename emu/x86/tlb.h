@@ -58,10 +58,14 @@ struct JumpCacheEntry {
   u64 rip;   // no_jump(index): empty
   u64 host;  // entry point of the block
 };
-inline constexpr unsigned kJumpBits = 10;
+inline constexpr unsigned kJumpBits = 11;
 inline constexpr u32 kJumpEntries = 1u << kJumpBits;
-/// Index of a RIP in the jump cache; generated code computes the same.
-constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip) & (kJumpEntries - 1); }
+/// Index of a RIP in the jump cache; generated code computes the same. Functions start at multiples of 16: the low bits
+/// alone would leave most of the cache to nobody.
+inline constexpr unsigned kJumpFold = 8;
+constexpr u32 jump_index(u64 rip) {
+  return (static_cast<u32>(rip) ^ (static_cast<u32>(rip) >> kJumpFold)) & (kJumpEntries - 1);
+}
 
 /// A RIP that is never looked up at this index: the mark of an empty entry.
 constexpr u64 no_jump(u32 index) { return index == 0 ? 1 : 0; }

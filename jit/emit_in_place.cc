@@ -1,0 +1,112 @@
+// Instructions of class Exec whose usual case is a few host instructions: the flags that only a kernel changes, and
+// SWAPGS. The unusual case (another privilege, an interrupt that waits) still calls C++. SDM Vol. 2: CLD, STD, CLI,
+// STI, PUSHF, SWAPGS.
+#include "jit/emitter.h"
+
+namespace pangea::jit {
+using namespace x86;
+
+namespace {
+constexpr i32 kOffRflags = offsetof(VcpuState, rflags);
+constexpr i32 kOffCpl = offsetof(VcpuState, cpl);
+constexpr i32 kOffInterruptWaits = offsetof(VcpuState, interrupt_waits);
+constexpr i32 kOffKernelGs = offsetof(VcpuState, kernel_gs_base);
+constexpr unsigned kGs = static_cast<unsigned>(Seg::Gs);
+constexpr i32 kOffGs =
+    static_cast<i32>(offsetof(VcpuState, seg) + kGs * sizeof(SegmentRegister) + offsetof(SegmentRegister, base));
+
+void compare_byte(HostAsm& a, i32 disp, u8 v) {
+  a.op_rm(0x80, 7, gs_at(disp), false);
+  a.b(v);
+}
+}  // namespace
+
+bool Emitter::emit_in_place(const Insn& i) {
+  if (block_.key.kind & (kCareful | kOne)) return false;
+  const bool kernel = !(block_.key.mode & Mode::kUser) && bits64();
+  switch (static_cast<ExecId>(i.row->id)) {
+    case ExecId::cld:
+    case ExecId::std: {
+      clobber_flags();
+      const bool set = static_cast<ExecId>(i.row->id) == ExecId::std;
+      a_.alu_mem_imm(set ? Alu::Or : Alu::And, gs_at(kOffRflags), static_cast<i32>(set ? kFlagDF : ~kFlagDF), true);
+      return true;
+    }
+    case ExecId::cli:
+      if (!kernel) return false;
+      if_cpl0([this] { a_.alu_mem_imm(Alu::And, gs_at(kOffRflags), static_cast<i32>(~kFlagIF), true); });
+      return true;
+    case ExecId::sti:
+      // The shadow reaches over the next instruction, so there must be one in this block: no block is left between two
+      // instructions but to raise an exception or to run the second one otherwise.
+      if (!kernel || index_ + 1 == insns_.size()) return false;
+      emit_sti();
+      return true;
+    case ExecId::pushf:
+      if (!bits64()) return false;
+      emit_pushf(i.opsize == 2 ? 2 : 8);
+      return true;
+    case ExecId::swapgs:
+      if (!kernel) return false;
+      if_cpl0([this] {
+        a_.load(RAX, gs_at(kOffKernelGs));
+        a_.load(kT0, gs_at(kOffGs));
+        a_.store(gs_at(kOffKernelGs), kT0);
+        a_.store(gs_at(kOffGs), RAX);
+        a_.store(gs_at(off_seg_base(kGs)), RAX);
+      });
+      return true;
+    default: return false;
+  }
+}
+
+/// `usual` at CPL 0, C++ at any other.
+template <class F>
+void Emitter::if_cpl0(F usual) {
+  to_memory();
+  recipe_ = {};
+  touch_t0();
+  compare_byte(a_, kOffCpl, 0);
+  u8* unusual = a_.jcc(Cond::NE);
+  usual();
+  u8* done = a_.jmp();
+  a_.bind_here(unusual);
+  call_exec(false);
+  a_.bind_here(done);
+}
+
+/// C++ when an interrupt waits for IF: it leaves the block, and the vCPU takes the interrupt after the next
+/// instruction. One that comes from now on asks for an exit.
+void Emitter::emit_sti() {
+  to_memory();
+  recipe_ = {};
+  touch_t0();
+  compare_byte(a_, kOffCpl, 0);
+  u8* other = a_.jcc(Cond::NE);
+  compare_byte(a_, kOffInterruptWaits, 0);
+  u8* waits = a_.jcc(Cond::NE);
+  a_.alu_mem_imm(Alu::Or, gs_at(kOffRflags), static_cast<i32>(kFlagIF), true);
+  u8* done = a_.jmp();
+  a_.bind_here(other);
+  a_.bind_here(waits);
+  call_exec(true);
+  a_.bind_here(done);
+}
+
+void Emitter::emit_pushf(unsigned bytes) {
+  to_memory();
+  touch_t0();
+  a_.load_zx16(RAX, gs_at(kOffFlags));  // SF ZF 0 AF 0 PF 1 CF, and OF in bit 0: see flags_image()
+  a_.mov32(kT0, RAX);
+  a_.shr_imm(kT0, 8);
+  a_.alu_imm(Alu::And, kT0, 0xd5, false);
+  a_.alu_imm(Alu::And, RAX, 1, false);
+  a_.shl_imm(RAX, 11);
+  a_.op_rr(0x09, RAX, kT0, false);
+  a_.load32(RAX, gs_at(kOffRflags));
+  a_.alu_imm(Alu::And, RAX, static_cast<i32>(~(kArith | kFlagRF | kFlagVM)), false);
+  a_.op_rr(0x09, kT0, RAX, false);
+  a_.store(gs_at(off_scratch(kScratchValue0)), RAX);
+  push_value_in_scratch(bytes);
+}
+}  // namespace pangea::jit
