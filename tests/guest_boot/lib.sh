@@ -29,7 +29,7 @@ fail() {
   for file in console errors stats; do
     [[ -s $work/$file ]] && cp "$work/$file" "$KEEP_DIR/${1//\//_}.$file"
   done
-  if [[ -s $work/errors ]]; then sed 's/^/    | /' "$work/errors" | head -n 5; fi
+  if [[ -s $work/errors ]]; then sed 's/^/    | /' "$work/errors" | head -n 12; fi
   if [[ -s $work/console ]]; then tail -n 3 "$work/console" | tr -d '\r' | sed 's/^/    > /'; fi
   return 0
 }
@@ -75,28 +75,54 @@ start_machine() {
   : >"$work/console"
   : >"$work/errors"
   started_ms=$(now_ms)
-  (cd "$work/place" && with_mark "$@") </dev/null >"$work/console" 2>"$work/errors" &
+  (cd "$work/place" && with_mark "$@") </dev/null >"$work/console" 2>>"$work/errors" &
   machine_pid=$!
 }
 
-# await_machine SECONDS: sets `status` (124 when it had to be ended) and `took_ms`.
+# How long a machine may take to end when it has been told to, or has lost a node. An idle computer needs a fraction of a
+# second; a loaded one must not fail for that, and each case says how long it took.
+end_limit_ms=${PANGEA_END_LIMIT_MS:-6000}
+
+# await_machine SECONDS: sets `status` (124 when it had to be ended) and `took_ms`. A guest whose console has said nothing
+# for PANGEA_STALL_LIMIT seconds hangs; one that speaks is slow, and SECONDS are for that.
+stall_limit_s=${PANGEA_STALL_LIMIT:-90}
 await_machine() {
-  local limit_ms=$(($(now_ms) + $1 * 1000))
+  local now limit_ms said=0 size said_ms
+  said_ms=$(now_ms)
+  limit_ms=$((said_ms + $1 * 1000))
   status=
   while kill -0 "$machine_pid" 2>/dev/null; do
-    if (($(now_ms) > limit_ms)); then
+    now=$(now_ms)
+    size=$(stat -c %s "$work/console" 2>/dev/null)
+    ((${size:-0} == said)) || { said=$size && said_ms=$now; }
+    if ((now > limit_ms || now > said_ms + stall_limit_s * 1000)); then
+      report_machine
       end_marked_processes
       wait "$machine_pid" 2>/dev/null
       status=124
       break
     fi
-    sleep 0.02
+    sleep 0.05
   done
   if [[ -z $status ]]; then
     wait "$machine_pid"
     status=$?
   fi
   took_ms=$(($(now_ms) - started_ms))
+}
+
+# report_machine: lets a machine that will be ended say twice, into `errors`, what its vCPUs do and wait for.
+report_machine() {
+  local i pid
+  [[ $RUNNER == pangea ]] || return 0
+  for i in 1 2; do
+    echo "-- report $i" >>"$work/errors"
+    for pid in $(marked_processes); do
+      # Whoever else is marked (a shell, script(1)) would die of the signal.
+      [[ $(readlink "/proc/$pid/exe") == "$(realpath "$PANGEA")" ]] && kill -USR1 "$pid" 2>/dev/null
+    done
+    sleep 1.5
+  done
 }
 
 # run_machine SECONDS COMMAND...
@@ -107,7 +133,7 @@ run_machine() {
 
 # leftovers [SECONDS]: says what the machine has left behind, after that much grace; nothing when it is clean.
 leftovers() {
-  local end_ms=$(($(now_ms) + ${1:-1} * 1000)) pids files
+  local end_ms=$(($(now_ms) + ${1:-3} * 1000)) pids files
   while :; do
     pids=$(marked_processes | tr '\n' ' ')
     [[ -z $pids ]] && break

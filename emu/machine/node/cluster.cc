@@ -61,7 +61,8 @@ int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std
       caught = s;
       cancel.store(true);
     }
-    if (give_up && give_up()) cancel.store(true);
+    // Once cancelled, whoever else gives up does so because of that.
+    if (give_up && !cancel.load() && give_up()) cancel.store(true);
   }
   worker.join();
   return caught;
@@ -155,10 +156,10 @@ Result<std::unique_ptr<Cluster>> Cluster::join(const RunOptions& options, x86::C
   const int caught = run_cancellable(
       signals, cancel, [&] { m = transport::coordinate(o, ports.clock, ports.entropy); },
       [&] { return dead == 0 && (dead = c->children_.ended()) != 0; });
+  if (caught) return Error{"join", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
   if (!m && dead)
     return Error{fmt::format("node {} ({}) is lost", dead, c->endpoints_[dead - 1]), "its process ended at start-up",
                  "", ExitStatus::NodeLost};
-  if (caught) return Error{"join", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
   if (!m) return m.error();
   c->membership_ = *std::move(m);
   const auto& words = c->membership_.features;

@@ -32,6 +32,7 @@ class NodeProcess {
   void resume(Bytes note);
   Body snapshots(bool exact);
   Body debug(Bytes request);
+  void on_signal(int s);
   void forward_wishes();
   void report_vcpus();
   /// The machine is over. Any thread; the first call counts.
@@ -90,7 +91,12 @@ Status NodeProcess::join() {
   if (!waiting) return waiting.error();
   PANGEA_LOG(machine, "waiting at {}", (*waiting)->uri());
   Result<transport::Membership> m = Error{"join", "not done", ""};
-  const int caught = run_cancellable(signals_, cancel, [&] { m = (*waiting)->join(); });
+  const auto join = [&] { m = (*waiting)->join(); };
+  int caught = 0;
+  if (options_.child)
+    join();  // signals wait for loop(): it is the parent that ends the start, and takes its children with it
+  else
+    caught = run_cancellable(signals_, cancel, join);
   if (caught) return Error{"node", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
   if (!m) return m.error();
   membership_ = *std::move(m);
@@ -223,6 +229,15 @@ void NodeProcess::report_vcpus() {
   fmt::print(stderr, "{}", link_->gate().pending());
 }
 
+void NodeProcess::on_signal(int s) {
+  if (s == SIGUSR1) report_vcpus();
+  if (s == SIGUSR1 || s == SIGUSR2) return;
+  if (!options_.child) return over(128 + s, "");
+  // A terminal's signals reach the parent as well, and so may SIGTERM: then this node must not seem to be the one at
+  // fault.
+  if (s == SIGTERM) control_->end({128 + s, "", false});
+}
+
 int NodeProcess::loop() {
   for (;;) {
     {
@@ -231,12 +246,7 @@ int NodeProcess::loop() {
     }
     pollfd fds[] = {{signals_.fd(), POLLIN, 0}, {control_->event_fd(), POLLIN, 0}};
     if (poll(fds, 2, -1) < 0) continue;
-    while (const int s = signals_.next()) {
-      if (s == SIGUSR1)
-        report_vcpus();
-      else if (s != SIGUSR2 && !(options_.child && s != SIGTERM))  // a child's terminal signals are its parent's
-        over(128 + s, "");
-    }
+    while (const int s = signals_.next()) on_signal(s);
     forward_wishes();
   }
   if (link_) link_->stop();
