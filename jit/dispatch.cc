@@ -94,6 +94,7 @@ Outcome Translator::run_careful(Runner& r) {
   Block* b = nullptr;
   while (!b) {
     if (const Outcome o = find(r, kCareful | kOne, 0, b); o != Outcome::Next) return o;
+    if (!b && flush_wanted_.load()) return Outcome::Again;  // who evicts waits until we are out
   }
   const Exit e = enter(r, *b);
   return e.kind == ExitKind::Outcome ? static_cast<Outcome>(e.argument) : Outcome::Next;

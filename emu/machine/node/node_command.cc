@@ -18,6 +18,8 @@ using transport::Bytes;
 using transport::Method;
 
 namespace {
+constexpr int kLastWordsMs = 2000;  // for node 0's shutdown note to arrive after node 0 has left
+
 constexpr Method method(MachineMethod m) { return static_cast<Method>(m); }
 
 class NodeProcess {
@@ -58,6 +60,7 @@ class NodeProcess {
   std::unique_ptr<DebugService> debug_;  // once the debugger has asked for something
   u64 started_ns_ = 0;
   bool told_end_ = false;
+  std::atomic<bool> deserted_{false};  // node 0 has left
 
   std::mutex mutex_;
   std::optional<Ending> over_;
@@ -83,7 +86,8 @@ Status NodeProcess::join() {
       control_->end({static_cast<int>(ExitStatus::NodeLost), why, false});
   };
   w.common.endpoint.events.left = [this](NodeId n) {
-    if (n.v == 0) over(static_cast<int>(ExitStatus::NodeLost), "node 0 has left the machine");
+    // It says why before it leaves, on a channel of its own that may be slower.
+    if (n.v == 0) deserted_.store(true), control_->wish(0);
   };
   std::atomic<bool> cancel{false};
   w.common.cancel = &cancel;
@@ -245,7 +249,9 @@ int NodeProcess::loop() {
       if (over_) break;
     }
     pollfd fds[] = {{signals_.fd(), POLLIN, 0}, {control_->event_fd(), POLLIN, 0}};
-    if (poll(fds, 2, -1) < 0) continue;
+    const int events = poll(fds, 2, deserted_.load() ? kLastWordsMs : -1);
+    if (events < 0) continue;
+    if (events == 0) over(static_cast<int>(ExitStatus::NodeLost), "node 0 has left the machine");
     while (const int s = signals_.next()) on_signal(s);
     forward_wishes();
   }
