@@ -122,7 +122,7 @@ Outcome Translator::find(Runner& r, u32 kind, u64 flags, Block*& out) {
 
 /// Makes the block, or leaves `out` null when something moved meanwhile and the dispatcher has to look again.
 Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target& first, Block*& out) {
-  flush_if_full(r);
+  if (flush_if_full(r)) return Outcome::Next;  // the vCPU was parked: the page of `first` may be gone
   PageNumber unready{~u64{0}};
   {
     const std::lock_guard lock(mutex_);
@@ -160,8 +160,11 @@ Block* Translator::emit_block(const BlockKey& key, const Lifted& lifted) {
   return map_.insert(std::move(block));
 }
 
-void Translator::flush_if_full(Runner& r) {
-  if (static_cast<usize>(cache_.end() - cache_.next()) <= kReserve) evict_all(r);
+/// True: the cache was full, and the vCPU may have been parked.
+bool Translator::flush_if_full(Runner& r) {
+  if (static_cast<usize>(cache_.end() - cache_.next()) > kReserve) return false;
+  evict_all(r);
+  return true;
 }
 
 void Translator::evict_all(Runner& r) {

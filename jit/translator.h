@@ -48,7 +48,7 @@ class Translator final : public x86::Engine {
   Exit enter(Runner& r, Block& b);
   x86::Outcome run_careful(Runner& r);
   bool torture(Runner& r);
-  void flush_if_full(Runner& r);
+  bool flush_if_full(Runner& r);
   void evict_all(Runner& r);
   u32 base_kind(const x86::VcpuState& s) const;
   void log_block(const Block& b, const u8* bytes) const;
