@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <latch>
 #include <mutex>
@@ -197,8 +199,16 @@ TEST(ZmqEndpoint, ClockOffsetsAreMeasured) {
     ASSERT_TRUE(e[i]->connect({{NodeId{j}, "peer", ipc_addresses(unique_ipc(std::to_string(j)))}}));
   }
   for (auto& x : e) ASSERT_TRUE(x->wait_ready(kReadyNs));
-  EXPECT_NEAR(static_cast<double>(e[0]->clock_offset_ns(NodeId{1})), double(kShift), 1e6);
-  EXPECT_NEAR(static_cast<double>(e[1]->clock_offset_ns(NodeId{0})), -double(kShift), 1e6);
+  // How exact it is depends on how busy this computer is; that it is as exact as it says does not.
+  for (const u16 i : kBoth) {
+    const NodeId peer{static_cast<u16>(1 - i)};
+    const i64 shift = i == 0 ? static_cast<i64>(kShift) : -static_cast<i64>(kShift);
+    const u64 before = e[i]->clock_error_ns(peer);
+    const i64 offset = e[i]->clock_offset_ns(peer);
+    const u64 error = std::max(before, e[i]->clock_error_ns(peer));  // a better sample may come in between
+    EXPECT_LE(static_cast<u64>(std::abs(offset - shift)), error);
+    EXPECT_LT(error, kShift / 2);
+  }
   EXPECT_LE(std::abs(e[0]->clock_offset_ns(NodeId{1}) - i64{kShift}), i64(e[0]->clock_error_ns(NodeId{1})));
   EXPECT_GT(e[0]->clock_error_ns(NodeId{1}), 0u);
 }
