@@ -1,0 +1,104 @@
+// Instructions of class Exec that generated code does itself (emit_in_place.cc), against what C++ does for them, and
+// the way on after those that C++ does do.
+#include <gtest/gtest.h>
+
+#include "jit/fixture.h"
+
+namespace pangea::jit {
+namespace {
+using namespace x86;
+
+struct InPlace : testing::Test {
+  Fixture f;
+  VcpuState& s() { return f.vcpu->state(); }
+  Outcome run(std::initializer_list<u8> code) {
+    std::vector<u8> bytes(code);
+    bytes.push_back(0xf4);  // hlt
+    f.load(bytes.data(), bytes.size());
+    return f.run();
+  }
+};
+
+TEST_F(InPlace, CliAndDirectionFlag) {
+  s().rflags |= kFlagIF;
+  ASSERT_EQ(run({0xfa, 0xfd}), Outcome::Halt);  // cli; std
+  EXPECT_FALSE(s().rflags & kFlagIF);
+  EXPECT_TRUE(s().rflags & kFlagDF);
+}
+
+TEST_F(InPlace, Cld) {
+  ASSERT_EQ(run({0xfd, 0xfc}), Outcome::Halt);  // std; cld
+  EXPECT_FALSE(s().rflags & kFlagDF);
+}
+
+TEST_F(InPlace, CliAtAnotherPrivilegeObeysIopl) {
+  s().cpl = 1;  // 64-bit code of ring 1 shares its blocks with ring 0
+  s().rflags |= kFlagIF;
+  EXPECT_EQ(run({0xfa}), Outcome::Fault);
+  EXPECT_EQ(s().exception.vector, Vector::GP);
+  EXPECT_TRUE(s().rflags & kFlagIF);
+}
+
+TEST_F(InPlace, CliAtAnotherPrivilegeThatIoplAllows) {
+  s().cpl = 1;
+  s().rflags |= kFlagIF | bit(12);                    // IOPL 1
+  EXPECT_NE(run({0xfa, 0x0f, 0x0b}), Outcome::Halt);  // cli; ud2
+  EXPECT_EQ(s().exception.vector, Vector::UD);
+  EXPECT_FALSE(s().rflags & kFlagIF);
+}
+
+TEST_F(InPlace, StiGoesOnWhenNoInterruptWaits) {
+  ASSERT_EQ(run({0xfb, 0xff, 0xc0}), Outcome::Halt);  // sti; inc eax
+  EXPECT_TRUE(s().rflags & kFlagIF);
+  EXPECT_EQ(s().interrupt_shadow, 0);
+  EXPECT_EQ(s().instructions, 3u);
+}
+
+TEST_F(InPlace, StiStopsWithItsShadowWhenOneWaits) {
+  s().interrupt_waits = 1;
+  const u8 code[] = {0xfb, 0xff, 0xc0, 0xf4};
+  f.load(code, sizeof code);
+  f.vcpu->unpark();
+  EXPECT_EQ(f.engine->run(*f.vcpu), Outcome::Next);
+  f.vcpu->park();
+  EXPECT_EQ(s().rip, Fixture::kCode + 1);
+  EXPECT_EQ(s().interrupt_shadow, 1);  // the machine takes the interrupt after one more instruction
+  EXPECT_TRUE(s().rflags & kFlagIF);
+  EXPECT_EQ(s().instructions, 1u);
+}
+
+TEST_F(InPlace, PushfShowsEveryFlag) {
+  s().rflags |= kFlagIF | kFlagID | kFlagRF;
+  // mov eax, 0x7fffffff; add eax, 1; std; pushfq; pop rbx; pushfw; mov cx, [rsp]; mov [0x400000], rcx; pushfq; pop rdx
+  ASSERT_EQ(run({0xb8, 0xff, 0xff, 0xff, 0x7f, 0x83, 0xc0, 0x01, 0xfd, 0x9c, 0x5b, 0x66, 0x9c, 0x66,
+                 0x8b, 0x0c, 0x24, 0x48, 0x89, 0x0c, 0x25, 0x00, 0x00, 0x40, 0x00, 0x9c, 0x5a}),
+            Outcome::Halt);
+  const u64 expected = 2 | kFlagIF | kFlagID | kFlagDF | kOF | kSF | kAF | kPF;
+  EXPECT_EQ(s().gpr[3], expected);
+  EXPECT_EQ(s().gpr[1] & 0xffff, expected & 0xffff);
+  EXPECT_EQ(s().gpr[2], expected);
+  EXPECT_EQ(s().gpr[4], Fixture::kStackTop - 2);
+}
+
+TEST_F(InPlace, SwapgsChangesWhereGsLeads) {
+  s().kernel_gs_base = 0x400000;
+  f.put64(0x400010, 77);
+  // swapgs; mov rax, gs:[0x10]
+  ASSERT_EQ(run({0x0f, 0x01, 0xf8, 0x65, 0x48, 0x8b, 0x04, 0x25, 0x10, 0x00, 0x00, 0x00}), Outcome::Halt);
+  EXPECT_EQ(s().gpr[0], 77u);
+  EXPECT_EQ(s().kernel_gs_base, 0u);
+  EXPECT_EQ(s().seg[5].base, 0x400000u);
+}
+
+TEST_F(InPlace, GoesOnBehindAnInstructionThatLeaves) {
+  // loop: wrmsr to IA32_KERNEL_GS_BASE; inc esi; cmp esi, 1000; jne loop. The block behind WRMSR is in the jump cache
+  // from the second round on; nothing may be lost or counted twice on the way.
+  ASSERT_EQ(run({0xb9, 0x02, 0x01, 0x00, 0xc0, 0x89, 0xf0, 0x31, 0xd2, 0x0f, 0x30,
+                 0xff, 0xc6, 0x81, 0xfe, 0xe8, 0x03, 0x00, 0x00, 0x75, 0xeb}),
+            Outcome::Halt);
+  EXPECT_EQ(s().gpr[6], 1000u);
+  EXPECT_EQ(s().kernel_gs_base, 999u);
+  EXPECT_EQ(s().instructions, 7u * 1000 + 1);
+}
+}  // namespace
+}  // namespace pangea::jit
