@@ -132,6 +132,38 @@ TEST_F(Avx, Alignment) {
   EXPECT_EQ(run({0xc5, 0xf4, 0x58, 0x43, 0x01}), Outcome::Halt);  // vaddps ymm0, ymm1, [rbx + 1]
 }
 
+// Whole in one page, and where only the mask keeps it off the next page, which is not there.
+TEST_F(Avx, MaskedMoves) {
+  f.put64(0x4000 + 8, 0);
+  for (u32 n = 0; n < 1024; ++n) std::memcpy(f.at(Fixture::kData + 4 * n), &n, 4);
+  const u32 mask[8] = {~0u, 0, ~0u, ~0u, 0, 0, 0, 0};
+  std::memcpy(s().fpu.xmm[1], mask, 16);
+  std::memcpy(s().fpu.ymm_high[1], mask + 4, 16);
+  for (const u64 at : {Fixture::kData + 64, Fixture::kData + 0x1000 - 16}) {
+    s().gpr[3] = at;
+    s().gpr[1] = 77;
+    ASSERT_EQ(run({0xc4, 0xe2, 0x75, 0x2c, 0x13,        // vmaskmovps ymm2, ymm1, [rbx]
+                   0xc5, 0xed, 0xfe, 0xd2,              // vpaddd ymm2, ymm2, ymm2
+                   0xc4, 0xe2, 0x75, 0x8e, 0x53, 0xe0,  // vpmaskmovd [rbx - 32], ymm1, ymm2
+                   0x48, 0xff, 0xc9}),                  // dec rcx
+              Outcome::Halt);
+    u32 low[4], stored[4];
+    std::memcpy(low, s().fpu.xmm[2], 16);
+    std::memcpy(stored, f.at(at - 32), 16);
+    const u32 first = static_cast<u32>(at - Fixture::kData) / 4;
+    EXPECT_EQ(low[0], 2 * first);
+    EXPECT_EQ(low[1], 0u);
+    EXPECT_EQ(low[3], 2 * (first + 3));
+    EXPECT_EQ(stored[0], 2 * first);
+    EXPECT_EQ(stored[1], first - 7);
+    EXPECT_TRUE(upper_is(2, 0));
+    EXPECT_EQ(s().gpr[1], 76u);
+  }
+  std::memset(s().fpu.ymm_high[1], 0xff, 16);
+  expect_fault(run({0xc4, 0xe2, 0x75, 0x2c, 0x13}), Vector::PF);
+  EXPECT_EQ(s().exception.cr2, Fixture::kData + 0x1000);
+}
+
 // Outside 64-bit mode VEX.W widens no general register, and YMM8 to YMM15 are out of reach.
 TEST_F(Avx, CompatibilityMode) {
   bits32();

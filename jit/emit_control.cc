@@ -183,8 +183,8 @@ void Emitter::do_CallRel(const Insn& i) {
   end_block();
   if (block_.key.kind & kOne) return exit_to(target);
   if (target <= rip_) poll(target);
-  transfer(target, true);
-  landing(next_rip());
+  transfer(target, predicts());
+  if (predicts()) landing(next_rip());
 }
 
 void Emitter::push_return(unsigned bytes) {
@@ -209,7 +209,7 @@ void Emitter::do_CallRm(const Insn& i) {
   a_.store(gs_at(off_scratch(kScratchValue0)), kT0);
   push_return(bytes);
   a_.load(kT0, gs_at(off_scratch(kScratchValue0)));
-  exit_indirect(true);
+  exit_indirect(predicts());
   end_block();
 }
 
@@ -220,7 +220,7 @@ void Emitter::do_Ret(const Insn& i) {
   load_sized(kT0, m, bytes);
   add_sp(static_cast<i64>(bytes + (i.imm_bytes ? i.imm & 0xffff : 0)));
   end_block();
-  if (block_.key.kind & kOne) return exit_indirect(false);
+  if ((block_.key.kind & kOne) || !predicts()) return exit_indirect(false);
   poll_indirect();
   a_.ret();
 }
@@ -261,5 +261,21 @@ void Emitter::do_Jrcxz(const Insn& i) {
   a_.bind_here(fall);
   exit_to(next_rip());
   end_block();
+}
+
+/// STAC and CLAC. Under CR4.SMAP they change the mode and with it the bank, so what follows is a block of the other
+/// mode; the link to it is as good as any, since it always leads from this mode to that.
+void Emitter::do_SetAc(const Insn& i) {
+  to_memory();
+  const bool on = i.modrm == 0xcb;
+  const u32 mode = block_.key.mode, leaves = on ? Mode::kSmap : Mode::kSmapOpen;
+  constexpr i32 kAc = static_cast<i32>(kFlagAC);
+  a_.alu_mem_imm(on ? Alu::Or : Alu::And, gs_at(kOffRflags), on ? kAc : ~kAc, false);
+  end_block();
+  if ((mode & leaves) == 0) return exit_to(next_rip());
+  a_.store_imm(gs_at(kOffMode), static_cast<i32>(mode ^ (Mode::kSmap | Mode::kSmapOpen)), false);
+  if (!(block_.key.kind & kOne) && same_page(next_rip())) return link_to(next_rip(), kPlain);
+  a_.mov_imm(kT0, next_rip());
+  a_.jmp_to(block_.key.kind & kOne ? stubs_.exit_request : stubs_.exit_indirect);
 }
 }  // namespace pangea::jit

@@ -7,7 +7,6 @@ namespace pangea::jit {
 using namespace x86;
 
 namespace {
-constexpr i32 kOffRflags = offsetof(VcpuState, rflags);
 constexpr i32 kOffCpl = offsetof(VcpuState, cpl);
 constexpr i32 kOffInterruptWaits = offsetof(VcpuState, interrupt_waits);
 constexpr i32 kOffKernelGs = offsetof(VcpuState, kernel_gs_base);
@@ -56,6 +55,7 @@ bool Emitter::emit_in_place(const Insn& i) {
         a_.store(gs_at(off_seg_base(kGs)), RAX);
       });
       return true;
+    case ExecId::vmaskmov: return emit_masked_move(i);
     default: return false;
   }
 }

@@ -32,4 +32,27 @@ bool Emitter::emit_zero_upper(const Insn& i) {
   }
   return true;
 }
+
+/// VMASKMOV and VPMASKMOV: the host's own where one page that may be accessed holds the whole range; masked elements
+/// are then not accessed either way. Else the C++ function looks at each element. False: not emitted.
+bool Emitter::emit_masked_move(const Insn& i) {
+  if (!bits64()) return false;
+  to_memory();
+  recipe_ = {};
+  touch_t0();
+  const ExecRecord& r = exec_record(false);
+  effective_address(i);
+  if (i.seg == Seg::Fs || i.seg == Seg::Gs) a_.alu_mem(Alu::Add, kT0, gs_at(off_seg_base(static_cast<u8>(i.seg))));
+  const bool store = i.opcode & 2;
+  fast_check(i.vex_l ? 32 : 16, store);
+  Cold c{Cold::Exec};
+  c.from = slow_;
+  c.value = reinterpret_cast<u64>(&r);
+  if (i.vex_l && !store) note_upper(i);  // as the C++ function does: a store leaves `upper` alone
+  const HostMem mem = at(kT0);
+  encode(i, {}, &mem);
+  c.retry = a_.here();
+  colds_.push_back(c);
+  return true;
+}
 }  // namespace pangea::jit

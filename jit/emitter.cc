@@ -14,6 +14,8 @@ u8 forbidden(const Insn& i, u32 mode) {
   const u32 attr = i.row->attr;
   constexpr u8 ud = static_cast<u8>(Vector::UD), nm = static_cast<u8>(Vector::NM);
   if ((attr & kNoModeUd) && !(mode & Mode::kProtected)) return ud;
+  if (i.row->cls == IsaClass::Control && i.row->id == static_cast<u16>(EmitId::SetAc) && (mode & Mode::kUser))
+    return ud;
   if (attr & kVex) return mode & Mode::kNoAvx ? ud : mode & Mode::kSwitched ? nm : u8{0};
   if ((attr & kSse) && (mode & Mode::kNoSse)) return ud;
   if ((attr & kMmx) && (mode & Mode::kEmulate)) return ud;
@@ -118,8 +120,14 @@ void Emitter::emit_exec() {
 
 /// The flags are in memory. `leaves`: C++ never comes back here.
 void Emitter::call_exec(bool leaves) {
-  const Insn& i = insn();
   upper_marked_ = false;  // it may have changed VcpuState::upper
+  a_.mov_imm(kT0, reinterpret_cast<u64>(&exec_record(leaves)));
+  a_.call_to(stubs_.exec);
+}
+
+/// Record of the current instruction, for the exec stub.
+const ExecRecord& Emitter::exec_record(bool leaves) {
+  const Insn& i = insn();
   ExecRecord& r = block_.execs.emplace_back();
   r.insn = i;
   r.rip = rip_;
@@ -127,8 +135,7 @@ void Emitter::call_exec(bool leaves) {
   r.vector = is_pause(i) ? ExecRecord::kPause : forbidden(i, block_.key.mode);
   r.leaves = leaves;
   r.resumes = !(block_.key.kind & (kCareful | kOne));
-  a_.mov_imm(kT0, reinterpret_cast<u64>(&r));
-  a_.call_to(stubs_.exec);
+  return r;
 }
 
 void Emitter::save_cold(const Cold& c) {
@@ -150,6 +157,11 @@ void Emitter::emit_cold() {
         a_.mov_imm(RAX, c.descriptor);
         a_.call_to(stubs_.miss);
         block_.colds.push_back({static_cast<u16>(a_.size()), c.insn, c.recipe});
+        a_.jmp_to(c.retry);
+        break;
+      case Cold::Exec:
+        a_.mov_imm(kT0, c.value);
+        a_.call_to(stubs_.exec);
         a_.jmp_to(c.retry);
         break;
       case Cold::Unmerge:

@@ -57,6 +57,7 @@ class Emitter {
   bool emit_insn();
   void emit_exec();
   void call_exec(bool leaves);
+  const ExecRecord& exec_record(bool leaves);
   void emit_cold();
   u64 insn_rip() const { return rip_; }
   u64 next_rip() const { return truncate_ip(rip_ + insn().length); }
@@ -64,6 +65,9 @@ class Emitter {
   const Insn& insn() const { return insns_[index_]; }
   bool bits64() const { return size_ == CodeSize::Bits64; }
   bool careful() const { return block_.key.kind & kCareful; }
+  /// While STAC has opened user pages, calls and returns are not predicted: a landing checks the address alone, and the
+  /// caller may have been of the other mode.
+  bool predicts() const { return !(block_.key.mode & x86::Mode::kSmapOpen); }
   x86::Bank bank() const { return x86::tlb_bank(block_.key.mode); }
 
   // emit_flags.cc
@@ -103,8 +107,6 @@ class Emitter {
   void emit_native(const Insn& i, bool accumulator = false);
   void emit_accumulator_imm(const Insn& i);
   void emit_short_incdec(const Insn& i);
-  void note_upper(const Insn& i);
-  bool emit_zero_upper(const Insn& i);
   void load_guest(u8 host, unsigned guest);  // full 64 bits
   void store_guest(unsigned guest, u8 host);
   void write_guest(unsigned guest, u8 host, unsigned bytes);  // partial, 32-bit zero-extending
@@ -115,6 +117,10 @@ class Emitter {
   void if_cpl0(F usual);
   void emit_sti();
   void emit_pushf(unsigned bytes);
+  // emit_vector.cc
+  void note_upper(const Insn& i);
+  bool emit_zero_upper(const Insn& i);
+  bool emit_masked_move(const Insn& i);
 
   // emit_control.cc, emit_stack.cc, emit_misc.cc: one function per EmitId
 #define X(name) void do_##name(const Insn& i);
@@ -137,7 +143,7 @@ class Emitter {
   void load_sized(u8 reg, const HostMem& m, unsigned bytes);
 
   struct Cold {
-    enum Kind : u8 { Miss, MissConstant, Unmerge, Link, ExitAt, Indirect, IndirectCall } kind;
+    enum Kind : u8 { Miss, MissConstant, Exec, Unmerge, Link, ExitAt, Indirect, IndirectCall } kind;
     u8* from = nullptr;  // rel32 that leads here
     u8* retry = nullptr;
     u32 descriptor = 0;

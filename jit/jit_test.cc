@@ -169,5 +169,39 @@ TEST_P(Modes, OneInstructionPerBlockGivesTheSame) {
   EXPECT_EQ(f.vcpu->state().gpr[0], 6765u);
 }
 INSTANTIATE_TEST_SUITE_P(Jit, Modes, testing::Bool());
+
+// The stack is a supervisor page, RBX a user page. Calls and returns change between the two modes in every way.
+GUEST(
+    smap,
+    "mov $200,%ecx\nxor %eax,%eax\n1: call 2f\nmov %ecx,(%rbx)\nclac\ncall 3f\nstac\ncall 4f\nclac\ndec %ecx\njnz 1b\n"
+    "mov (%rbx),%edx\n2: stac\nret\n3: stac\nadd (%rbx),%eax\nclac\nret\n4: clac\nret\n")
+TEST(Jit, StacAndClac) {
+  Fixture f;
+  LOAD(f, smap);
+  VcpuState& s = f.vcpu->state();
+  f.put64(0x4000 + 8 * 256, 0x500003);
+  s.cr4 |= kCr4SMAP;
+  s.gpr[3] = Fixture::kData;
+  s.gpr[4] = 0x500ff8;
+  s.gpr[2] = 5;
+  update_mode(s);
+  ASSERT_EQ(f.run(), Outcome::Fault);
+  EXPECT_EQ(s.exception.vector, Vector::PF);
+  EXPECT_EQ(s.exception.cr2, Fixture::kData);
+  EXPECT_EQ(s.gpr[0], 200u * 201 / 2);
+  EXPECT_EQ(s.gpr[2], 5u);
+  EXPECT_EQ(s.gpr[4], 0x500ff8u);
+  EXPECT_EQ(s.instructions, 2u + 200u * 17);
+  EXPECT_TRUE(s.mode & Mode::kSmap);
+  EXPECT_FALSE(s.rflags & kFlagAC);
+  s.cpl = 3;
+  s.exception = {};
+  update_mode(s);
+  s.rip = Fixture::kCode + 7;
+  f.load("\x0f\x01\xcb", 3, s.rip);
+  f.engine->code_page_lost(page_of(Gpa{Fixture::kCode}));
+  ASSERT_EQ(f.run(), Outcome::Fault);
+  EXPECT_EQ(s.exception.vector, Vector::UD);
+}
 }  // namespace
 }  // namespace pangea::jit

@@ -12,6 +12,8 @@ inline constexpr i32 off_gpr(unsigned n) { return static_cast<i32>(offsetof(Vcpu
 inline constexpr i32 kOffRip = offsetof(VcpuState, rip);
 inline constexpr i32 kOffExitRequest = offsetof(VcpuState, exit_request);
 inline constexpr i32 kOffFlags = offsetof(VcpuState, jit_flags_ax);
+inline constexpr i32 kOffRflags = offsetof(VcpuState, rflags);
+inline constexpr i32 kOffMode = offsetof(VcpuState, mode);
 inline constexpr i32 kOffUpper = offsetof(VcpuState, upper);
 inline constexpr i32 kOffScratch = offsetof(VcpuState, jit_scratch);
 inline constexpr i32 kOffInstructions = offsetof(VcpuState, instructions);

@@ -75,7 +75,7 @@ enum class FeatureSource : u8 {
   X(zero_fcs_fds, 7, 0, 1, 13, Emulated)              \
   X(rdseed, 7, 0, 1, 18, Emulated)                    \
   X(adx, 7, 0, 1, 19, Native)                         \
-  X(smap, 7, 0, 1, 20, Later)                         \
+  X(smap, 7, 0, 1, 20, Emulated)                      \
   X(clflushopt, 7, 0, 1, 23, Emulated)                \
   X(clwb, 7, 0, 1, 24, Emulated)                      \
   X(sha_ni, 7, 0, 1, 29, Native)                      \

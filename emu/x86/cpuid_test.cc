@@ -138,8 +138,9 @@ TEST(Cpuid, BrandString) {
 
 TEST(CpuModel, EmulatedFeaturesAreAlwaysThere) {
   const CpuidConfig c = host_features();
-  for (const Feature f : {Feature::x2apic, Feature::tsc_deadline, Feature::pcid, Feature::invpcid, Feature::fsgsbase,
-                          Feature::erms, Feature::fsrm, Feature::invtsc, Feature::sse2, Feature::cx16})
+  for (const Feature f :
+       {Feature::x2apic, Feature::tsc_deadline, Feature::pcid, Feature::invpcid, Feature::fsgsbase, Feature::erms,
+        Feature::fsrm, Feature::invtsc, Feature::smep, Feature::smap, Feature::umip, Feature::sse2, Feature::cx16})
     EXPECT_TRUE(c.has(f)) << feature_name(f);
 }
 

@@ -34,7 +34,7 @@ void update_mode(VcpuState& s) {
   if (s.cpl == 3 && (s.cr0 & kCr0AM) && (s.rflags & kFlagAC)) m |= Mode::kAlignCheck;
   if (in_long_mode(s)) m |= Mode::kLong;
   if (!in_real_mode(s) && !in_vm86(s)) m |= Mode::kProtected;
-  if (s.cpl != 3 && (s.cr4 & kCr4SMAP) && !(s.rflags & kFlagAC)) m |= Mode::kSmap;
+  if (s.cpl != 3 && (s.cr4 & kCr4SMAP)) m |= s.rflags & kFlagAC ? Mode::kSmapOpen : Mode::kSmap;
   if (s.dr[7] & 0xff) m |= Mode::kBreakpoints;
   s.mode = m;
   const bool wide = in_64bit_mode(s);

@@ -123,6 +123,7 @@ struct Mode {
   static constexpr u32 kProtected = 1u << 11;    // CR0.PE and not VM86
   static constexpr u32 kSmap = 1u << 12;         // supervisor data accesses to user pages fault (CR4.SMAP and not AC)
   static constexpr u32 kBreakpoints = 1u << 13;  // DR7 has an enabled breakpoint, or the debugger has one
+  static constexpr u32 kSmapOpen = 1u << 16;     // supervisor under CR4.SMAP with AC: STAC has opened user pages
   static constexpr u32 kEmulate = 1u << 14;      // CR0.EM: MMX forms raise #UD
   static constexpr u32 kSwitched = 1u << 15;     // CR0.TS: VEX forms raise #NM (they ignore CR0.EM)
 };

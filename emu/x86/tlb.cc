@@ -263,6 +263,13 @@ void Tlb::flush_jumps() {
 }
 
 void Tlb::enter_mode(u32 mode) {
+  use_bank(mode);
+  // STAC and CLAC lead from the one to the other inside generated code.
+  constexpr u32 kEither = Mode::kSmap | Mode::kSmapOpen;
+  if (mode & kEither) use_bank(mode ^ kEither);
+}
+
+void Tlb::use_bank(u32 mode) {
   const unsigned bank = static_cast<unsigned>(tlb_bank(mode));
   if (jump_mode_[bank] == mode) return;
   jump_mode_[bank] = mode;

@@ -132,6 +132,7 @@ class Tlb {
 
  private:
   Tlb() = default;
+  void use_bank(u32 mode);  // its jump caches are for this mode from now on
   using Bitmap = u64[kTlbEntries / 64];
   /// What C++ knows of a slot; a bit per entry, so that a flush costs what is there.
   struct Slot {

@@ -109,6 +109,7 @@ TEST_F(ControlRegisters, PcideNeedsZeroPcidAndLongMode) {
 
 TEST_F(ControlRegisters, Cr4BitsFollowCpuid) {
   expect_fault(mov_to_cr(4, s().cr4 | bit(13)), Vector::GP);
+  cpuid.set(Feature::smap, false);
   expect_fault(mov_to_cr(4, s().cr4 | kCr4SMAP), Vector::GP);  // not shown
   EXPECT_EQ(mov_to_cr(4, s().cr4 | kCr4SMEP | kCr4FSGSBASE | kCr4UMIP), Outcome::Next);
   cpuid.set(Feature::pcid, false);

@@ -147,18 +147,7 @@ Outcome exec_mwait(Vcpu& c, const Insn&) {
   return Outcome::Pause;
 }
 
-// --- SMAP's override, protection keys ---
-namespace {
-Outcome set_ac(Vcpu& c, bool on) {
-  VcpuState& s = c.state();
-  if (!c.cpuid().has(Feature::smap) || s.cpl != 0) return raise_ud(c);
-  s.rflags = on ? s.rflags | kFlagAC : s.rflags & ~kFlagAC;
-  refresh_mode(c);
-  return Outcome::Next;
-}
-}  // namespace
-Outcome exec_stac(Vcpu& c, const Insn&) { return set_ac(c, true); }
-Outcome exec_clac(Vcpu& c, const Insn&) { return set_ac(c, false); }
+// --- Protection keys ---
 
 Outcome exec_rdpkru(Vcpu& c, const Insn&) {
   VcpuState& s = c.state();

@@ -207,7 +207,6 @@ TEST_F(System, UndefinedHere) {
   expect_fault(run({0x0f, 0x0b}), Vector::UD);
   expect_fault(run({0x0f, 0x01, 0xc1}), Vector::UD);  // vmcall
   expect_fault(run({0x0f, 0x01, 0xc8}), Vector::UD);  // monitor: not shown
-  expect_fault(run({0x0f, 0x01, 0xcb}), Vector::UD);  // stac: no SMAP
   expect_fault(run({0x0f, 0x01, 0xee}), Vector::UD);  // rdpkru: CR4.PKE clear
 }
 }  // namespace
