@@ -51,6 +51,7 @@ bool Emitter::emit() {
   block_.code = a_.here();
   block_.insn_count = static_cast<u16>(insns_.size());
   block_.insns.reserve(insns_.size());
+  colds_.reserve(insns_.size() + 2);
   usize execs = 0;
   for (const Insn& i : insns_) execs += i.row->cls == IsaClass::Exec || is_pause(i) || forbidden(i, block_.key.mode);
   block_.execs.reserve(execs);
@@ -69,6 +70,7 @@ bool Emitter::emit() {
     exit_to(next);
   }
   block_.cold = a_.size();
+  block_.colds.reserve(colds_.size());
   if (a_.short_of(colds_.size() * 48)) return false;
   emit_cold();
   block_.size = a_.size();
