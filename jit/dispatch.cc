@@ -183,20 +183,22 @@ Outcome Translator::run(Vcpu& c) {
 }
 
 Outcome Translator::run_one(Vcpu& c) {
-  const InCode inside(c, running_, flush_wanted_);
   Runner& r = runner(c);
   r.keep_returns = false;
-  Block* b = nullptr;
-  const u32 kind = base_kind(c.state()) | kOne;
-  while (!b) {
+  for (;;) {
+    const InCode inside(c, running_, flush_wanted_);
+    Block* b = nullptr;
     start(r);
-    if (const Outcome o = find(r, kind, 0, b); o != Outcome::Next) return o;
-    if (!b && flush_wanted_.load()) return Outcome::Again;
+    if (const Outcome o = find(r, base_kind(c.state()) | kOne, 0, b); o != Outcome::Next) return o;
+    if (b) return run_found(r, *b);
   }
-  const Exit e = enter(r, *b);
+}
+
+Outcome Translator::run_found(Runner& r, Block& b) {
+  const Exit e = enter(r, b);
   if (e.kind != ExitKind::Outcome) return Outcome::Next;
   Outcome o = static_cast<Outcome>(e.argument);
   if (o == Outcome::Careful) o = run_careful(r);
-  return o == Outcome::Jump || o == Outcome::Again ? Outcome::Next : o;
+  return o == Outcome::Jump ? Outcome::Next : o;
 }
 }  // namespace pangea::jit

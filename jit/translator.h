@@ -47,6 +47,7 @@ class Translator final : public x86::Engine {
   bool ready_code_page(x86::Vcpu& c, PageNumber page);
   Exit enter(Runner& r, Block& b);
   x86::Outcome run_careful(Runner& r);
+  x86::Outcome run_found(Runner& r, Block& b);
   bool torture(Runner& r);
   bool flush_if_full(Runner& r);
   void evict_all(Runner& r);

@@ -26,25 +26,30 @@ Outcome VcpuThread::step_with_debug() {
     stop_for_debugger(*d);
     return Outcome::Next;
   }
-  if (const u64 hits = instruction_breakpoints(s)) {
+  const bool shadowed = s.interrupt_shadow == x86::kShadowMovSs;
+  if (const u64 hits = shadowed ? 0 : instruction_breakpoints(s)) {
     x86::raise(vcpu_, x86::Vector::DB);
     s.exception.dr6 = hits;
     return Outcome::Fault;
   }
   const bool trap = s.rflags & x86::kFlagTF;
   const bool resumed = s.rflags & x86::kFlagRF;
-  s.debug_hits = 0;
+  if (!shadowed) s.debug_hits = 0;  // else those of the MOV SS are still to be told
   Outcome o = step();
   if (o == Outcome::Wait) o = finish_waiting();
   if (o == Outcome::Fault || o == Outcome::Shutdown) return o;
   // RF lasts one instruction; IRET alone may set it anew, and then for the instruction it returns to.
   if (resumed && o != Outcome::Again) s.rflags &= ~x86::kFlagRF;
   u64 hits = s.debug_hits;
-  s.debug_hits = 0;
+  const bool holds_off = s.interrupt_shadow == x86::kShadowMovSs;  // its data breakpoints wait, its step is lost
+  if (!holds_off) s.debug_hits = 0;
   if (d && d->after(vcpu_, hits)) stop_for_debugger(*d);
-  u64 dr6 = trap ? kSingleStep : 0;
+  if (holds_off) return o;
+  u64 dr6 = trap && !(hits & x86::kOwnStepTrap) ? kSingleStep : 0;
   if (s.dr[7] & 0xff) dr6 |= hits & 15;
   if (!dr6) return o;
+  if (o == Outcome::Again)
+    s.rflags |= x86::kFlagRF;         // between two iterations: in the image, so that a breakpoint on it rests
   x86::raise_debug_trap(vcpu_, dr6);  // after HLT too: the trap is what ends it
   return Outcome::Fault;
 }

@@ -56,7 +56,15 @@ Outcome deliver_long(Vcpu& c, const Event& e) {
   const u64 bottom = top - bytes;
   if (!is_canonical(bottom) || !is_canonical(top - 1)) return raise(c, Vector::SS, e.ext);
   Span frame;
-  if (Outcome o = resolve(c, bottom, bytes, Intent::Write, s.cpl == 3 && cpl != 3, frame); o != Outcome::Next) return o;
+  if (Outcome o = resolve(c, bottom, bytes, Intent::Write, s.cpl == 3 && cpl != 3, frame); o != Outcome::Next) {
+    // The fault is that of the first push that fails: from the top of the frame downwards.
+    if (o != Outcome::Fault || s.exception.vector != Vector::PF) return o;
+    Span first;
+    const Outcome top_slot = resolve(c, top - 8, 8, Intent::Write, s.cpl == 3 && cpl != 3, first);
+    return top_slot != Outcome::Next
+               ? top_slot
+               : resolve(c, (top & ~kPageMask) - 8, 8, Intent::Write, s.cpl == 3 && cpl != 3, first);
+  }
   store(c, frame, image + skip);
 
   if (cpl != s.cpl) seg_of(s, Seg::Ss) = null_segment(cpl, cpl);

@@ -18,7 +18,8 @@ class Engine : public CodeObserver {
   ///   Wait      state.wait_page: acquire it, then call run_one()
   ///   Halt, Pause, Shutdown   RIP is already advanced
   virtual Outcome run(Vcpu& c) = 0;
-  /// As run(), for exactly one instruction (or one iteration of a REP), without looking at exit_request.
+  /// As run(), for exactly one instruction, without looking at exit_request; Again after an iteration of a REP that has
+  /// more to come.
   virtual Outcome run_one(Vcpu& c) = 0;
   virtual EngineStats stats() const = 0;
 };

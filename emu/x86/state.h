@@ -107,6 +107,11 @@ enum class Upper : u8 {
   Stale,  // zero in the host's registers, ymm_high is older; while generated code runs only
 };
 
+/// VcpuState::interrupt_shadow after MOV SS and POP SS: debug exceptions wait too. SDM Vol. 3A, 6.8.3.
+inline constexpr u8 kShadowMovSs = 2;
+/// In VcpuState::debug_hits: the instruction has seen to its own single-step trap (SYSCALL, SYSRET).
+inline constexpr u64 kOwnStepTrap = u64{1} << 63;
+
 /// What part of the state a translated block depends on. Part of its key; kept up to date by update_mode().
 struct Mode {
   static constexpr u32 kSizeMask = 3;            // CodeSize
@@ -163,7 +168,7 @@ struct VcpuState {
   bool nmi_blocked = false;  // until IRET
   bool wait_for_sipi = false;
   u8 interrupt_waits = 0;   // not 0: an interrupt waits for IF, so the dispatcher must see it rise
-  u8 interrupt_shadow = 0;  // 1: after STI or MOV SS, for one instruction
+  u8 interrupt_shadow = 0;  // not 0: after STI (1) or MOV SS (kShadowMovSs), for one instruction
   u64 cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, xcr0 = 1, efer = 0;
   u64 dr[8] = {};
   u64 star = 0, lstar = 0, cstar = 0, sfmask = 0, kernel_gs_base = 0, tsc_aux = 0;

@@ -209,6 +209,7 @@ Outcome exec_mov_to_dr(Vcpu& c, const Insn& insn) {
   s.dr[reg] = value;
   // Watched pages have no soft-TLB tags: let them be made anew when a breakpoint is or was enabled.
   if (reg != 6 && ((old_dr7 | s.dr[7]) & 0xff)) c.tlb().flush_all();
+  s.rflags &= ~kFlagRF;  // over with this instruction, which nobody looked at while no breakpoint was on
   if (reg == 7) refresh_mode(c);
   return Outcome::Next;
 }

@@ -8,6 +8,18 @@ constexpr u32 kTssLimitMin = 103;
 /// Ports are read and written by 1, 2 or 4 bytes; REX.W changes nothing.
 unsigned io_bytes(const Insn& insn) { return insn.opcode & 1 ? (insn.opsize == 2 ? 2 : 4) : 1; }
 
+/// Breakpoints on ports: CR4.DE and R/W 10. SDM Vol. 3B, 18.2.4, 18.3.1.2.
+void note_port_breakpoints(VcpuState& s, u16 port, unsigned size) {
+  if (!(s.mode & Mode::kBreakpoints) || !(s.cr4 & kCr4DE)) return;
+  static constexpr u8 kLength[4] = {1, 2, 8, 4};
+  for (unsigned n = 0; n < 4; ++n) {
+    if (!((s.dr[7] >> (2 * n)) & 3) || field(s.dr[7], 16 + 4 * n, 2) != 2) continue;
+    const u64 length = kLength[field(s.dr[7], 18 + 4 * n, 2)];
+    const u64 first = s.dr[n] & ~(length - 1);
+    if (port <= first + length - 1 && first <= u64{port} + size - 1) s.debug_hits |= bit(n);
+  }
+}
+
 Outcome in(Vcpu& c, const Insn& insn, u16 port) {
   const unsigned size = io_bytes(insn);
   EXEC_TRY(check_io_permission(c, port, size));
@@ -40,6 +52,7 @@ Outcome check_io_permission(Vcpu& c, u16 port, unsigned size) {
 }
 
 u32 port_read(Vcpu& c, u16 port, unsigned size) {
+  note_port_breakpoints(c.state(), port, size);
   c.park();
   const u32 value = c.ports().io->pio_read(port, size);
   c.unpark();
@@ -47,6 +60,7 @@ u32 port_read(Vcpu& c, u16 port, unsigned size) {
 }
 
 void port_write(Vcpu& c, u16 port, unsigned size, u32 value) {
+  note_port_breakpoints(c.state(), port, size);
   c.park();
   c.ports().io->pio_write(port, size, value);
   c.unpark();

@@ -15,7 +15,7 @@ Outcome load_register(Vcpu& c, Seg seg, u16 selector) {
   VcpuState& s = c.state();
   EXEC_TRY(load_segment(c, seg, selector));
   c.tlb().enter_mode(s.mode);
-  if (seg == Seg::Ss) s.interrupt_shadow = 1;
+  if (seg == Seg::Ss) s.interrupt_shadow = kShadowMovSs;
   return Outcome::Next;
 }
 }  // namespace

@@ -54,6 +54,8 @@ class StringOp {
   /// caller) when the loop goes on.
   Outcome progress() {
     if (!rep() || count() == 0) return Outcome::Next;
+    if ((s_.mode & Mode::kBreakpoints) && s_.debug_hits)
+      return Outcome::Again;  // a data breakpoint: its trap comes after this iteration
     if (done_ >= kStringBudget || (s_.mode & Mode::kSingleStep) || s_.exit_request.load(std::memory_order_relaxed) != 0)
       return Outcome::Again;
     return Outcome::Careful;

@@ -17,8 +17,11 @@ Outcome exec_hlt(Vcpu& c, const Insn&) {
 
 Outcome exec_cpuid(Vcpu& c, const Insn&) {
   VcpuState& s = c.state();
-  const CpuidRegs r = cpuid_leaf(c.cpuid(), static_cast<u32>(s.gpr[kRax]), static_cast<u32>(s.gpr[kRcx]), c.id().v,
+  CpuidRegs r = cpuid_leaf(c.cpuid(), static_cast<u32>(s.gpr[kRax]), static_cast<u32>(s.gpr[kRcx]), c.id().v,
                                  s.cr4, s.xcr0, s.xss);
+  // An APIC that IA32_APIC_BASE has switched off is not shown (SDM Vol. 3A, 11.4.3).
+  if (u64 base = 0; static_cast<u32>(s.gpr[kRax]) == 1 && c.ports().apic && c.ports().apic->read_msr(0x1b, base))
+    if (!(base & bit(11))) r.edx &= ~static_cast<u32>(bit(9));
   s.gpr[kRax] = r.eax;
   s.gpr[kRbx] = r.ebx;
   s.gpr[kRcx] = r.ecx;

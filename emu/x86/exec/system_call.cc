@@ -20,9 +20,19 @@ void enter(VcpuState& s, SegmentRegister cs, SegmentRegister ss, u8 cpl) {
 }
 }  // namespace
 
+namespace {
+/// The single-step trap of these two goes by the TF that they leave, not by the one that they found.
+Outcome step_by_new_flags(Vcpu& c, bool stepped) {
+  VcpuState& s = c.state();
+  if (stepped) s.debug_hits |= kOwnStepTrap;
+  return s.rflags & kFlagTF ? raise_debug_trap(c, bit(14)) : Outcome::Jump;
+}
+}  // namespace
+
 Outcome exec_syscall(Vcpu& c, const Insn& insn) {
   VcpuState& s = c.state();
   if (!(s.efer & kEferSCE) || !in_64bit_mode(s)) return raise_ud(c);
+  const bool stepped = s.mode & Mode::kSingleStep;
   s.gpr[kRcx] = s.rip + insn.length;
   s.gpr[kR11] = s.rflags & ~kFlagRF;
   s.rip = s.lstar;
@@ -30,12 +40,13 @@ Outcome exec_syscall(Vcpu& c, const Insn& insn) {
   const u64 selector = (s.star >> 32) & 0xfffc;
   enter(s, flat(selector, kLongCode, 0), flat(selector + 8, kData, 0), 0);
   refresh_mode(c);
-  return Outcome::Jump;
+  return step_by_new_flags(c, stepped);
 }
 
 Outcome exec_sysret(Vcpu& c, const Insn& insn) {
   VcpuState& s = c.state();
   if (!(s.efer & kEferSCE) || !in_64bit_mode(s)) return raise_ud(c);
+  const bool stepped = s.mode & Mode::kSingleStep;
   if (s.cpl != 0) return raise_gp(c);
   const bool wide = insn.opsize == 8;
   if (wide && !is_canonical(s.gpr[kRcx])) return raise_gp(c);
@@ -44,7 +55,7 @@ Outcome exec_sysret(Vcpu& c, const Insn& insn) {
   const u64 base = s.star >> 48;
   enter(s, flat((wide ? base + 16 : base) | 3, wide ? kLongCode : kCode32, 3), flat((base + 8) | 3, kData, 3), 3);
   refresh_mode(c);
-  return Outcome::Jump;
+  return step_by_new_flags(c, stepped);
 }
 
 Outcome exec_sysenter(Vcpu& c, const Insn&) {
