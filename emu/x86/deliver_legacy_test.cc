@@ -67,7 +67,7 @@ TEST_F(ProtectedTest, FromVirtual8086) {
   }
 }
 
-TEST_F(ProtectedTest, TaskGateIsRefusedHonestly) {
+TEST_F(ProtectedTest, TaskGateToNoTssUnderDoubleFaultShutsDown) {
   gate(8, 0x85, 0x40, 0);
   raise(*c_, Vector::DF, 0);
   EXPECT_EQ(deliver_exception(*c_), Outcome::Shutdown);

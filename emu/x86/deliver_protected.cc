@@ -2,6 +2,7 @@
 // SDM Vol. 3A, 6.12; Vol. 3B, 20.3.1; Vol. 2A INT ("PROTECTED-MODE").
 #include "emu/x86/deliver.h"
 #include "emu/x86/segment_load.h"
+#include "emu/x86/task_switch.h"
 
 namespace pangea::x86 {
 namespace {
@@ -47,7 +48,14 @@ Outcome deliver_protected(Vcpu& c, const Event& e) {
   VcpuState& s = c.state();
   Descriptor gate;
   if (Outcome o = read_gate(c, e, gate); o != Outcome::Next) return o;
-  if (gate.type() == kTypeTaskGate) return task_switch_unsupported(c, "a task gate", gate.gate_selector());
+  if (gate.type() == kTypeTaskGate)
+    return task_switch(c, {.by = TaskSwitchBy::Event,
+                           .selector = gate.gate_selector(),
+                           .rip = e.rip,
+                           .rflags = e.rflags,
+                           .has_error = e.has_error,
+                           .error = e.error,
+                           .ext = e.ext});
   const bool wide = gate.type() & 8;
   SegmentRegister cs;
   u8 cpl = 0;

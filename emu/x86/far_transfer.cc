@@ -1,6 +1,7 @@
 // Far JMP and CALL. SDM Vol. 2A CALL, JMP; Vol. 3A, 5.8.
 #include "emu/x86/segment_load.h"
 #include "emu/x86/stack_frame.h"
+#include "emu/x86/task_switch.h"
 
 namespace pangea::x86 {
 namespace {
@@ -63,7 +64,13 @@ Outcome Far::protected_mode() {
   if (!gate && !task) return raise_gp(c, error_of(selector));
   if (d.dpl() < s.cpl || d.dpl() < (selector & 3)) return raise_gp(c, error_of(selector));
   if (!d.present()) return raise(c, Vector::NP, error_of(selector));
-  if (task) return task_switch_unsupported(c, kind == FarKind::Call ? "CALL" : "JMP", selector);
+  if (task) {
+    const Outcome o = task_switch(c, {.by = kind == FarKind::Call ? TaskSwitchBy::Call : TaskSwitchBy::Jump,
+                                      .selector = t == kTypeTaskGate ? d.gate_selector() : selector,
+                                      .rip = next_rip,
+                                      .rflags = s.rflags});
+    return o == Outcome::Next ? Outcome::Jump : o;
+  }
   return through_gate(d);
 }
 

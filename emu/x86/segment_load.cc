@@ -1,6 +1,5 @@
 #include "emu/x86/segment_load.h"
 
-#include "emu/base/log.h"
 #include "emu/x86/memory.h"
 
 namespace pangea::x86 {
@@ -219,13 +218,5 @@ Outcome tss_stack64(Vcpu& c, u8 cpl, u8 ist, u32 ext, u64& rsp) {
   if (!tr.present() || at + 7 > tr.limit) return raise(c, Vector::TS, error_of(tr.selector, ext));
   if (Outcome o = read_linear(c, tr.base + at, &rsp, 8, true); o != Outcome::Next) return o;
   return is_canonical(rsp) ? Outcome::Next : raise(c, Vector::SS, ext);
-}
-
-Outcome task_switch_unsupported(Vcpu& c, const char* what, u16 selector) {
-  PANGEA_LOG(int, "vCPU {}: {} asks for a task switch to selector {:#x} at {:#x}: task switches are not implemented",
-             c.id().v, what, selector, c.state().rip);
-  PANGEA_LOG(cpu_reset, "vCPU {}: shut down: task switches are not implemented ({}, selector {:#x})", c.id().v, what,
-             selector);
-  return Outcome::Shutdown;
 }
 }  // namespace pangea::x86

@@ -108,7 +108,7 @@ Outcome check_code_offset(Vcpu& c, const SegmentRegister& cs, bool long64, u64 o
 
 enum class FarKind : u8 { Jump, Call };
 /// Whole of far JMP and CALL in every mode, call gates included (also to an inner level). `offset` as encoded, `opsize`
-/// 2, 4 or 8; `next_rip` is pushed by CALL. Task gates and TSS: not supported, see README. Returns Jump when done.
+/// 2, 4 or 8; `next_rip` is pushed by CALL. Task gates and TSS switch tasks (task_switch.h). Returns Jump when done.
 Outcome far_transfer(Vcpu& c, FarKind kind, u16 selector, u64 offset, unsigned opsize, u64 next_rip);
 /// Whole of far RET in every mode; `pop_bytes` is the immediate. Returns Jump when done.
 Outcome far_return(Vcpu& c, unsigned opsize, u32 pop_bytes);
@@ -118,8 +118,4 @@ Outcome tss_stack(Vcpu& c, u8 cpl, u32 ext, u16& ss, u32& sp);
 /// RSP from the 64-bit TSS: `ist` 1..7, or 0 for RSP`cpl`. Beyond its limit: #TS(TR selector | ext); not canonical:
 /// #SS(ext).
 Outcome tss_stack64(Vcpu& c, u8 cpl, u8 ist, u32 ext, u64& rsp);
-
-/// A task switch was asked for: logs, and returns Shutdown with the reason in the log. We do not switch tasks: no
-/// 64-bit OS does (long mode has none), and 32-bit ones use it for #DF alone.
-Outcome task_switch_unsupported(Vcpu& c, const char* what, u16 selector);
 }  // namespace pangea::x86

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "emu/x86/exec/operand.h"
+#include "emu/x86/task_switch.h"
 
 namespace pangea::x86 {
 namespace {
@@ -152,8 +153,11 @@ Outcome exec_iret(Vcpu& c, const Insn& insn) {
   const unsigned size = insn.opsize;
   if (in_real_mode(s)) return iret_real(c, size);
   if (in_vm86(s)) return iret_vm86(c, size);
-  if (s.rflags & kFlagNT)
-    return in_long_mode(s) ? raise_gp(c) : task_switch_unsupported(c, "IRET with NT set", s.tr.selector);
+  if (s.rflags & kFlagNT) {
+    if (in_long_mode(s)) return raise_gp(c);
+    EXEC_TRY(task_switch(c, {.by = TaskSwitchBy::Iret, .rip = next_rip(s, insn), .rflags = s.rflags}));
+    return finish(c);
+  }
   if (in_64bit_mode(s)) return iret_64bit(c, size);
   Frame f;
   EXEC_TRY(pop_three(c, size, f));
