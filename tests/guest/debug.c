@@ -1,3 +1,4 @@
+// qemu: sleeps for ever after a single step over HLT
 // Single-step and breakpoints over every instruction that is awkward to stop at. SDM Vol. 3B, chapter 18.
 #include "tests/guest/runtime/guest.h"
 

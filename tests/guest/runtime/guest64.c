@@ -140,6 +140,7 @@ void start_processor(u32 apic_id, void (*work)(void)) {
 }
 
 void guest_main(void) {
+  outb(0x21, 0xff), outb(0xa1, 0xff);  // firmware may have left the 8259s open
   for (unsigned v = 0; v < 256; ++v) reset_gate(v);
   load_idt(sizeof idt - 1);
   load_tss();

@@ -17,3 +17,15 @@
 #define CPU_CS 136
 #define CPU_RFLAGS 144
 #define CPU_SS 152
+
+// Offsets in struct cpu of 32-bit images.
+#define CPU32_EIP 32
+#define CPU32_CS 36
+#define CPU32_EFLAGS 40
+#define CPU32_SS 44
+#define CPU32_DS 48
+#define CPU32_ES 52
+#define CPU32_FS 56
+#define CPU32_GS 60
+#define CODE16 0x18
+#define DATA16 0x30
