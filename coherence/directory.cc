@@ -1,5 +1,7 @@
 #include "coherence/directory.h"
 
+#include <fmt/format.h>
+
 #include <bit>
 
 namespace pangea::coherence {
@@ -121,6 +123,18 @@ bool Directory::write(PageNumber page, const Pending& p, DirectoryEntry e) {
   m.nodes = 0;
   for (u64 rest = others; rest != 0; rest &= rest - 1) s_.post(NodeId{static_cast<u16>(std::countr_zero(rest))}, m);
   return true;
+}
+
+std::string Directory::report() const {
+  std::string text;
+  transactions_.for_each([&](PageNumber page, const Transaction& t) {
+    const Pending& p = pool_[t.head];
+    const DirectoryEntry e = pages_.get(page);
+    text += fmt::format(
+        "  page {:#x}: serves node {} ({}, serial {}), granted by node {}, acknowledged by {:#x}; v{}, owner {}\n",
+        page.v, p.node.v, static_cast<int>(p.want), p.serial, t.granter.v, t.waits_for, e.version, e.owner);
+  });
+  return text;
 }
 
 /// Sends a Fetch to `granter`, or a Grant from here to the requester.

@@ -17,6 +17,7 @@ class Directory {
   bool ordered(NodeId from, const Msg& grant) const;
 
   bool idle() const { return transactions_.size() == 0; }
+  std::string report() const;
   usize bytes() const { return pages_.bytes(); }
 
  private:

@@ -57,6 +57,11 @@ class PageMap {
   }
 
   template <class F>
+  void for_each(F f) {
+    for (Slot& s : slots_)
+      if (s.used) f(s.page, s.value);
+  }
+  template <class F>
   void for_each(F f) const {
     for (const Slot& s : slots_)
       if (s.used) f(s.page, s.value);

@@ -205,6 +205,30 @@ u64 Protocol::next_deadline_ns() const {
 Right Protocol::right(PageNumber page) const { return impl_->holder.usable(page); }
 u64 Protocol::version(PageNumber page) const { return impl_->s.local.version(page); }
 bool Protocol::idle() const { return impl_->directory.idle() && impl_->requester.idle() && impl_->holder.idle(); }
+
+std::string Protocol::report() const {
+  const State& s = impl_->s;
+  std::string text;
+  s.outstanding.for_each([&](PageNumber page, const Outstanding& o) {
+    text += fmt::format("  page {:#x}: asked for {} us ago ({}, serial {}){}, acknowledged by {:#x} of {:#x}\n", page.v,
+                        (s.now_ns - o.since_ns) / 1000, static_cast<int>(o.want), o.serial,
+                        o.granted ? ", granted"
+                        : o.sent  ? ""
+                                  : ", not sent",
+                        o.acks, o.expected);
+  });
+  s.orders.for_each([&](PageNumber page, const Order& o) {
+    text += fmt::format(
+        "  page {:#x}: owed to node {} (serial {}), {}\n", page.v, o.msg.requester.v, o.msg.serial,
+        o.deferred ? fmt::format("held for {} us more", static_cast<i64>(s.holds.held_until_ns(page) - s.now_ns) / 1000)
+                   : std::string("at the safepoints"));
+  });
+  text += impl_->directory.report();
+  for (usize i = 0; i < static_cast<usize>(PeerError::Count); ++i)
+    if (s.stats.peer_errors[i])
+      text += fmt::format("  refused: {} {}\n", s.stats.peer_errors[i], to_string(static_cast<PeerError>(i)));
+  return text;
+}
 bool Protocol::dead() const { return impl_->dead; }
 const Stats& Protocol::stats() const { return impl_->s.stats; }
 usize Protocol::table_bytes() const { return impl_->s.local.bytes() + impl_->directory.bytes(); }

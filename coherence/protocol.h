@@ -2,6 +2,7 @@
 // No sockets, threads, clocks. Not thread-safe: the caller serialises steps (they are short). See protocol.cc for why.
 #pragma once
 #include <memory>
+#include <string>
 
 #include "coherence/events.h"
 #include "coherence/home_map.h"
@@ -40,6 +41,8 @@ class Protocol {
   u64 version(PageNumber page) const;
   /// True when this node waits for nothing and owes nothing: no request, hand-over or transaction is pending.
   bool idle() const;
+  /// What it waits for and owes, and what it refused of its peers; a line each, for people.
+  std::string report() const;
   /// True after Fatal.
   bool dead() const;
   const Stats& stats() const;

@@ -1,5 +1,6 @@
 #include "coherence/requester.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "emu/base/bits.h"
@@ -193,9 +194,13 @@ void Requester::wake_refused() {
 
 const Fatal* Requester::timed_out() {
   if (s_.now_ns < next_deadline_ns()) return nullptr;
-  next_check_ns_ = s_.now_ns + s_.cfg.request_timeout_ns / 8;
+  const u64 interval = s_.cfg.request_timeout_ns / 8, late = s_.now_ns - next_check_ns_;
+  next_check_ns_ = s_.now_ns + interval;
   bool found = false;
-  s_.outstanding.for_each([&](PageNumber page, const Outstanding& o) {
+  s_.outstanding.for_each([&](PageNumber page, Outstanding& o) {
+    // A check that comes as late as this means that this node did not run (its computer was suspended, say), and the
+    // answer could not be heard: that time does not count.
+    if (late >= interval) o.since_ns = std::min(s_.now_ns, o.since_ns + late);
     if (found || s_.now_ns - o.since_ns < s_.cfg.request_timeout_ns) return;
     fatal_ = {Fatal::Cause::RequestTimedOut, s_.home(page), page};
     found = true;

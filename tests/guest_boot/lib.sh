@@ -87,14 +87,22 @@ end_limit_ms=${PANGEA_END_LIMIT_MS:-6000}
 # for PANGEA_STALL_LIMIT seconds hangs; one that speaks is slow, and SECONDS are for that.
 stall_limit_s=${PANGEA_STALL_LIMIT:-90}
 await_machine() {
-  local now limit_ms said=0 size said_ms
+  local now limit_ms said=0 size said_ms reported=0
   said_ms=$(now_ms)
   limit_ms=$((said_ms + $1 * 1000))
   status=
   while kill -0 "$machine_pid" 2>/dev/null; do
     now=$(now_ms)
     size=$(stat -c %s "$work/console" 2>/dev/null)
-    ((${size:-0} == said)) || { said=$size && said_ms=$now; }
+    ((${size:-0} == said)) || { said=$size && said_ms=$now && reported=0; }
+    # A request between nodes that nobody answers ends the machine after a minute: look before that.
+    if ((reported == 0 && now > said_ms + 40000)) && [[ $RUNNER == pangea && ${said:-0} -gt 0 ]]; then
+      reported=1
+      cp "$work/errors" "$work/errors.before"
+      report_machine
+      cp "$work/errors" "$KEEP_DIR/silent-for-40-s.$(date +%H%M%S)"
+      cp "$work/errors.before" "$work/errors"
+    fi
     if ((now > limit_ms || now > said_ms + stall_limit_s * 1000)); then
       report_machine
       end_marked_processes

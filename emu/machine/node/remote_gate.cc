@@ -250,8 +250,7 @@ std::string RemoteGate::pending() {
                           slot->id, (t - slot->since_ns) / 1000, slot->page.v,
                           slot->access == Access::Write ? "write" : "read",
                           config_.homes.home(slot->page).value_or(NodeId{0}).v);
-  if (text.empty() && !executor_.protocol().idle())
-    text = fmt::format("  node {}: no agent waits, but the protocol has something under way\n", config_.self.v);
-  return text;
+  const std::string report = executor_.protocol().report();
+  return report.empty() ? text : text + fmt::format("  node {}, {} malformed:\n", config_.self.v, malformed_) + report;
 }
 }  // namespace pangea::machine
