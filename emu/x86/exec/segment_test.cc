@@ -44,7 +44,7 @@ TEST_F(Segment, LoadingSsHoldsInterruptsOff) {
   EXPECT_EQ(run({0x8e, 0xd8}), Outcome::Next);
   EXPECT_EQ(s().interrupt_shadow, 0);
   EXPECT_EQ(run({0x8e, 0xd0}), Outcome::Next);
-  EXPECT_EQ(s().interrupt_shadow, 1);
+  EXPECT_EQ(s().interrupt_shadow, kShadowMovSs);
 }
 
 TEST_F(Segment, PushAndPop) {
@@ -66,7 +66,7 @@ TEST_F(Segment, ThirtyTwoBitPushWritesTwoBytes) {
   EXPECT_EQ(run({0x1e}), Outcome::Next);  // push ds
   EXPECT_EQ(peek_at<u32>(kStack - 4), 0xaaaa0000u | kDs);
   EXPECT_EQ(run({0x17}), Outcome::Next);  // pop ss
-  EXPECT_EQ(s().interrupt_shadow, 1);
+  EXPECT_EQ(s().interrupt_shadow, kShadowMovSs);
   EXPECT_EQ(s().gpr[kRsp], kStack);
 }
 
