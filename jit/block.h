@@ -39,7 +39,7 @@ struct Link {
 struct InsnRecord {
   u16 host = 0;                // offset of its first host byte
   u16 guest = 0;               // offset of its first guest byte
-  bool flags_in_host = false;  // at its native operation the guest\'s flags are in the host\'s RFLAGS,
+  bool flags_in_host = false;  // at its native operation the guest's flags are in the host's RFLAGS,
   bool waits_for_fpu = false;  // a pending unmasked x87 exception comes before its memory faults
   u64 recipe = 0;              // or by this packed Recipe, else saved
 };

@@ -13,11 +13,6 @@ constexpr i32 kOffKernelGs = offsetof(VcpuState, kernel_gs_base);
 constexpr unsigned kGs = static_cast<unsigned>(Seg::Gs);
 constexpr i32 kOffGs =
     static_cast<i32>(offsetof(VcpuState, seg) + kGs * sizeof(SegmentRegister) + offsetof(SegmentRegister, base));
-
-void compare_byte(HostAsm& a, i32 disp, u8 v) {
-  a.op_rm(0x80, 7, gs_at(disp), false);
-  a.b(v);
-}
 }  // namespace
 
 bool Emitter::emit_in_place(const Insn& i) {
@@ -33,13 +28,17 @@ bool Emitter::emit_in_place(const Insn& i) {
     }
     case ExecId::cli:
       if (!kernel) return false;
-      if_cpl0([this] { a_.alu_mem_imm(Alu::And, gs_at(kOffRflags), static_cast<i32>(~kFlagIF), true); });
+      in_place_if_zero({kOffCpl}, false,
+                       [this] { a_.alu_mem_imm(Alu::And, gs_at(kOffRflags), static_cast<i32>(~kFlagIF), true); });
       return true;
     case ExecId::sti:
       // The shadow reaches over the next instruction, so there must be one in this block: no block is left between two
       // instructions but to raise an exception or to run the second one otherwise.
       if (!kernel || index_ + 1 == insns_.size()) return false;
-      emit_sti();
+      // C++ when one waits for IF: it leaves the block, and the vCPU takes the interrupt after that instruction. One
+      // that comes from now on asks for an exit.
+      in_place_if_zero({kOffCpl, kOffInterruptWaits}, true,
+                       [this] { a_.alu_mem_imm(Alu::Or, gs_at(kOffRflags), static_cast<i32>(kFlagIF), true); });
       return true;
     case ExecId::pushf:
       if (!bits64()) return false;
@@ -47,7 +46,7 @@ bool Emitter::emit_in_place(const Insn& i) {
       return true;
     case ExecId::swapgs:
       if (!kernel) return false;
-      if_cpl0([this] {
+      in_place_if_zero({kOffCpl}, false, [this] {
         a_.load(RAX, gs_at(kOffKernelGs));
         a_.load(kT0, gs_at(kOffGs));
         a_.store(gs_at(kOffKernelGs), kT0);
@@ -60,36 +59,23 @@ bool Emitter::emit_in_place(const Insn& i) {
   }
 }
 
-/// `usual` at CPL 0, C++ at any other.
+/// `usual` while each of these bytes of the state is 0; else C++, which comes back unless it `leaves`.
 template <class F>
-void Emitter::if_cpl0(F usual) {
+void Emitter::in_place_if_zero(std::initializer_list<i32> bytes, bool leaves, F usual) {
   to_memory();
   recipe_ = {};
   touch_t0();
-  compare_byte(a_, kOffCpl, 0);
-  u8* unusual = a_.jcc(Cond::NE);
+  std::array<u8*, 2> unusual{};
+  unsigned n = 0;
+  for (const i32 at : bytes) {
+    a_.op_rm(0x80, 7, gs_at(at), false);  // CMP r/m8, imm8
+    a_.b(0);
+    unusual.at(n++) = a_.jcc(Cond::NE);
+  }
   usual();
   u8* done = a_.jmp();
-  a_.bind_here(unusual);
-  call_exec(false);
-  a_.bind_here(done);
-}
-
-/// C++ when an interrupt waits for IF: it leaves the block, and the vCPU takes the interrupt after the next
-/// instruction. One that comes from now on asks for an exit.
-void Emitter::emit_sti() {
-  to_memory();
-  recipe_ = {};
-  touch_t0();
-  compare_byte(a_, kOffCpl, 0);
-  u8* other = a_.jcc(Cond::NE);
-  compare_byte(a_, kOffInterruptWaits, 0);
-  u8* waits = a_.jcc(Cond::NE);
-  a_.alu_mem_imm(Alu::Or, gs_at(kOffRflags), static_cast<i32>(kFlagIF), true);
-  u8* done = a_.jmp();
-  a_.bind_here(other);
-  a_.bind_here(waits);
-  call_exec(true);
+  for (unsigned k = 0; k < n; ++k) a_.bind_here(unusual[k]);
+  call_exec(leaves);
   a_.bind_here(done);
 }
 

@@ -114,8 +114,7 @@ class Emitter {
   // emit_in_place.cc
   bool emit_in_place(const Insn& i);
   template <class F>
-  void if_cpl0(F usual);
-  void emit_sti();
+  void in_place_if_zero(std::initializer_list<i32> bytes, bool leaves, F usual);
   void emit_pushf(unsigned bytes);
   // emit_vector.cc
   void note_upper(const Insn& i);

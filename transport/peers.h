@@ -2,9 +2,8 @@
 //
 // Pure apart from its mutex: the caller brings every time, so tests run it without waiting. The heartbeat thread drives
 // it (zmq_beat.h). A peer is declared lost
-//   * when nothing was heard from it for `silence_ns`, once watch_silence() has been called (while a machine starts,
-//   its
-//     threads are still being made, and the join has limits of its own). The limit is generous against a node that was
+//   * when nothing was heard from it for `silence_ns`, once watch_silence() has been called (while a machine
+//     starts, its threads are still being made, and the join has limits of its own). The limit is generous against a node that was
 //     only descheduled: four nodes on two busy cores lose hundreds of milliseconds. And a tick that itself came late
 //     extends every deadline by the delay: if *we* did not run, their silence means nothing;
 //   * `disconnect_grace_ns` after its connection broke, the fast path for a killed process. The grace lets a farewell

@@ -175,21 +175,7 @@ common:
     mov %rsi, %rdi
     call unexpected
 
-    .globl stubs
-    .align 16
-stubs:
-    .set n, 0
-    .rept 256
-    .align 16
-    .if (n == 8) || (n == 17) || (n == 21) || ((n >= 10) && (n <= 14))
-    nop
-    .else
-    push $0
-    .endif
-    push $n
-    jmp common
-    .set n, n + 1
-    .endr
+#include "stubs.inc"
 
     // Real-mode start of the other processors, copied to TRAMPOLINE: vector 8.
     .code16
