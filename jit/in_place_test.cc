@@ -100,5 +100,27 @@ TEST_F(InPlace, GoesOnBehindAnInstructionThatLeaves) {
   EXPECT_EQ(s().kernel_gs_base, 999u);
   EXPECT_EQ(s().instructions, 7u * 1000 + 1);
 }
+
+TEST_F(InPlace, GoesOnOnlyWhereItMeansTo) {
+  // Two WRMSR whose next instructions share an entry of the jump cache, by turns.
+  constexpr u64 kFirst = Fixture::kCode + 7;
+  u64 second = kFirst + 64;
+  while (jump_index(second) != jump_index(kFirst)) ++second;
+  const auto rel32 = [](u64 from, u64 to) { return static_cast<u32>(to - from); };
+  // mov ecx, IA32_KERNEL_GS_BASE; wrmsr; inc esi; jmp to the other WRMSR
+  u8 one[] = {0xb9, 0x02, 0x01, 0x00, 0xc0, 0x0f, 0x30, 0xff, 0xc6, 0xe9, 0, 0, 0, 0};
+  // wrmsr; inc edi; cmp edi, 1000; jne back; hlt
+  u8 two[] = {0x0f, 0x30, 0xff, 0xc7, 0x81, 0xff, 0xe8, 0x03, 0x00, 0x00, 0x0f, 0x85, 0, 0, 0, 0, 0xf4};
+  const u32 there = rel32(Fixture::kCode + sizeof one, second - 2);
+  const u32 back = rel32(second - 2 + sizeof two - 1, Fixture::kCode);
+  std::memcpy(one + 10, &there, 4);
+  std::memcpy(two + 12, &back, 4);
+  f.load(one, sizeof one);
+  f.load(two, sizeof two, second - 2);
+  s().gpr[0] = s().gpr[2] = 0;  // what is written must be canonical
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(s().gpr[6], 1000u);
+  EXPECT_EQ(s().gpr[7], 1000u);
+}
 }  // namespace
 }  // namespace pangea::jit
