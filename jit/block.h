@@ -7,6 +7,8 @@
 
 namespace pangea::jit {
 inline constexpr unsigned kMaxInsns = 64;
+/// Forward conditional jumps that a block goes on behind: where they lead is a side exit.
+inline constexpr unsigned kMaxSideExits = 4;
 
 /// What a block is keyed by. GPA, so that it survives CR3 writes and is shared between address spaces and vCPUs; RIP
 /// too, since constants that depend on it are folded into the code.

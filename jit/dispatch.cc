@@ -62,7 +62,7 @@ Exit Translator::enter(Runner& r, Block& b) {
   set_current_runner(nullptr);
   const Exit e{static_cast<ExitKind>(s.jit_scratch[kScratchExit] & 0xff), s.jit_scratch[kScratchExitArgument]};
   if (e.kind == ExitKind::Link) r.recipe = reinterpret_cast<const Link*>(e.argument)->flags;
-  if (r.recipe) s.jit_flags_ax = flags_image(evaluate(Recipe::unpack(r.recipe), s.gpr));
+  if (r.recipe) s.jit_flags_ax = flags_image(evaluate(Recipe::unpack(r.recipe), s));
   r.recipe = 0;
   s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
   r.keep_returns = e.kind == ExitKind::Link || e.kind == ExitKind::Indirect;

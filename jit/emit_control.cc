@@ -41,7 +41,7 @@ void Emitter::exit_to(u64 rip) {
   }
   if ((flags_ == Flags::Host || flags_ == Flags::Recipe) && recipe_ && same_page(rip)) {
     if (rip <= rip_) poll(rip, recipe_.pack());
-    return link_to(rip, kPlain, false, recipe_.pack());
+    return link_to(rip, kPlain, Jump::Jmp, recipe_.pack());
   }
   to_memory();
   if (rip <= rip_) poll(rip);
@@ -50,7 +50,7 @@ void Emitter::exit_to(u64 rip) {
 
 /// Jumps to (or calls, for the return stack) the block at `rip`.
 void Emitter::transfer(u64 rip, bool call) {
-  if (same_page(rip)) return link_to(rip, kPlain, call);
+  if (same_page(rip)) return link_to(rip, kPlain, call ? Jump::Call : Jump::Jmp);
   const i32 slot = off_jumps(bank()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
   const HostMem key = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, rip)));
   if (HostAsm::fits32(rip)) {
@@ -83,15 +83,18 @@ void Emitter::landing(u64 rip) {
   transfer(rip, false);
 }
 
-void Emitter::link_to(u64 rip, u32 kind, bool call, u64 flags) {
+void Emitter::link_to(u64 rip, u32 kind, Jump how, u64 flags, Cond cond) {
   PANGEA_ASSERT(block_.links.size() < block_.links.capacity());
   Link& l = block_.links.emplace_back();
   l.rip = rip;
   l.kind = kind;
   l.flags = flags;
   l.from = &block_;
-  a_.align_for_patch();
-  l.rel32 = call ? a_.call() : a_.jmp();
+  if (how == Jump::Conditional && flags_from_ && a_.here() - flags_from_ < 16)
+    block_.insns.back().host = static_cast<u16>(block_.insns.back().host + a_.align_for_patch(2, flags_from_));
+  else
+    a_.align_for_patch(how == Jump::Conditional ? 2 : 1);
+  l.rel32 = how == Jump::Conditional ? a_.jcc(cond) : how == Jump::Call ? a_.call() : a_.jmp();
   Cold c{Cold::Link};
   c.from = l.rel32;
   c.link = static_cast<unsigned>(block_.links.size() - 1);
@@ -128,22 +131,33 @@ void Emitter::exit_indirect(bool call) {
 }
 
 void Emitter::do_Jcc(const Insn& i) {
+  if (flags_ != Flags::Host || !recipe_) flags_from_ = nullptr;  // something stands between the compare and the jump
   load_flags();
-  if (!recipe_) save_flags();
   const u64 target = truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0});
-  const Flags at_branch = flags_;
-  if (target <= rip_) {  // a loop: the taken way is the straight one
-    u8* fall = a_.jcc(static_cast<Cond>((i.opcode & 15) ^ 1));
-    exit_to(target);
-    a_.bind_here(fall);
-    flags_ = at_branch;
-    exit_to(next_rip());
+  const Cond cond = static_cast<Cond>(i.opcode & 15), otherwise = static_cast<Cond>((i.opcode & 15) ^ 1);
+  if (index_ + 1 < insns_.size()) {
+    Cold c{Cold::SideExit};
+    c.from = a_.jcc(cond);
+    c.value = target;
+    c.insn = static_cast<u16>(index_);
+    c.recipe = recipe_.pack();
+    c.flags = flags_;
+    colds_.push_back(c);
+    return;
+  }
+  if (!recipe_) save_flags();
+  const bool loop = target <= rip_;  // the taken way is the straight one
+  const u64 straight = loop ? target : next_rip(), aside = loop ? next_rip() : target;
+  if (aside > rip_ && same_page(aside) && !(block_.key.kind & kOne)) {  // needs no poll: the jump itself is the link
+    link_to(aside, kPlain, Jump::Conditional, flags_ == Flags::Host ? recipe_.pack() : 0, loop ? otherwise : cond);
+    exit_to(straight);
   } else {
-    u8* taken = a_.jcc(static_cast<Cond>(i.opcode & 15));
-    exit_to(next_rip());
-    a_.bind_here(taken);
+    const Flags at_branch = flags_;
+    u8* there = a_.jcc(loop ? otherwise : cond);
+    exit_to(straight);
+    a_.bind_here(there);
     flags_ = at_branch;
-    exit_to(target);
+    exit_to(aside);
   }
   end_block();
 }

@@ -93,19 +93,31 @@ void Emitter::load_flags() {
   flags_ = Flags::Both;
 }
 
-void Emitter::emit_recipe(const Recipe& r) {
-  const u8 a = kHostOf[r.a];
-  const u8 b = r.b == 0xff ? u8{0} : u8{kHostOf[r.b]};
-  const bool wide = r.bytes == 8, immediate = r.b == 0xff;
-  if (r.op == Recipe::Add || r.op == Recipe::Sub) {  // undo and do again in RAX
-    const Alu undo = r.op == Recipe::Add ? Alu::Sub : Alu::Add, again = r.op == Recipe::Add ? Alu::Add : Alu::Sub;
+/// Host RFLAGS by the recipe. `loaded`: RAX holds the operand from memory.
+void Emitter::emit_recipe(const Recipe& r, bool loaded) {
+  const auto host_of = [&](u8 n) -> u8 {
+    return n == Recipe::kOperand ? (loaded ? u8{RAX} : u8{kNoReg}) : u8{kHostOf[n]};
+  };
+  const auto memory_of = [](u8 n) { return gs_at(n == Recipe::kOperand ? off_scratch(kScratchOperand) : off_gpr(n)); };
+  const bool wide = r.bytes == 8, immediate = r.b == 0xff, changes = r.op == Recipe::Add || r.op == Recipe::Sub;
+  u8 a = host_of(r.a), b = immediate ? u8{0} : host_of(r.b);
+  if (a == kNoReg) {
+    a_.load(RAX, memory_of(r.a));
+    a = RAX;
+  } else if (changes) {
     if (wide)
       a_.mov(RAX, a);
     else
       a_.mov32(RAX, a);
+  }
+  if (!immediate && r.b == r.a) b = a;
+  if (changes) {  // undo and do again in RAX
+    const Alu undo = r.op == Recipe::Add ? Alu::Sub : Alu::Add, again = r.op == Recipe::Add ? Alu::Add : Alu::Sub;
     for (const Alu op : {undo, again}) {
       if (immediate)
         a_.alu_imm(op, RAX, r.imm, wide);
+      else if (b == kNoReg)
+        a_.op_rm(static_cast<u8>((static_cast<u8>(op) << 3) | 3), RAX, memory_of(r.b), wide);
       else
         a_.op_rr(static_cast<u8>((static_cast<u8>(op) << 3) | 1), b, RAX, wide);
     }
@@ -113,7 +125,7 @@ void Emitter::emit_recipe(const Recipe& r) {
   }
   const bool test = r.op == Recipe::Test;
   if (r.bytes == 1) {
-    a_.rex(false, immediate ? u8{0} : b, kNoReg, a, true);
+    a_.rex(false, b, kNoReg, a, true);
     if (immediate) {
       a_.b(test ? 0xf6 : 0x80);
       a_.b(static_cast<u8>(0xc0 | ((test ? 0 : 7) << 3) | (a & 7)));
@@ -122,6 +134,8 @@ void Emitter::emit_recipe(const Recipe& r) {
       a_.b(test ? 0x84 : 0x38);
       a_.b(static_cast<u8>(0xc0 | ((b & 7) << 3) | (a & 7)));
     }
+  } else if (!immediate && b == kNoReg) {
+    a_.op_rm(test ? 0x85 : 0x3b, a, memory_of(r.b), wide);
   } else if (!immediate) {
     a_.op_rr(test ? 0x85 : 0x39, b, a, wide);
   } else if (test) {
@@ -130,6 +144,37 @@ void Emitter::emit_recipe(const Recipe& r) {
   } else {
     a_.alu_imm(Alu::Cmp, a, r.imm, wide);
   }
+}
+
+/// Whether the flags that the current instruction makes have to outlast something that clobbers the host's.
+bool Emitter::flags_last() const {
+  for (unsigned k = index_ + 1; k < insns_.size(); ++k) {
+    const IsaRow& r = *insns_[k].row;
+    if (r.cls == IsaClass::Control && static_cast<EmitId>(r.id) == EmitId::Jcc && k + 1 < insns_.size()) continue;
+    if (may_leave(k)) return true;
+    if (!(r.attr & kMaybeFlags) && (r.flags_written & kArith) == kArith) return false;
+  }
+  return true;
+}
+
+/// An operation whose flags have to last and come from `mem`: keeps what it reads there, so that a recipe can stand for
+/// them. False: not emitted.
+bool Emitter::emit_keeping_operand(const Insn& i, const HostMem& mem) {
+  if (careful() || i.row->cls != IsaClass::Copy) return false;
+  const Recipe r = recipe_of(i, true);
+  if (!r.uses_operand() || !flags_last()) return false;
+  const bool changes = r.op == Recipe::Add || r.op == Recipe::Sub;
+  if (r.a != Recipe::kOperand && !pinned(r.a)) return false;  // it would need RAX, too
+  load_sized(RAX, mem, r.bytes);
+  a_.store(gs_at(off_scratch(kScratchOperand)), RAX);
+  flags_from_ = a_.here();
+  if (changes)
+    a_.op_rr(r.op == Recipe::Add ? 0x01 : 0x29, RAX, kHostOf[r.a], r.bytes == 8);
+  else
+    emit_recipe(r, true);
+  kept_operand_ = true;
+  after_native(i);
+  return true;
 }
 
 u32 Emitter::written_registers(const Insn& i) {
@@ -158,6 +203,7 @@ u32 Emitter::written_registers(const Insn& i) {
 
 void Emitter::before_insn(const Insn& i) {
   written_ = written_registers(i);
+  kept_operand_ = false;
   if (flags_ != Flags::Recipe || !(written_ & recipe_.registers())) return;
   const u16 overwritten = i.row->attr & kMaybeFlags ? u16{0} : i.row->flags_written;
   if (live_after_[index_] & ~overwritten) to_memory();  // the recipe dies here and somebody still wants the flags
@@ -165,11 +211,12 @@ void Emitter::before_insn(const Insn& i) {
 
 void Emitter::after_insn(const Insn& i) {
   if (produced_) {
-    recipe_ = recipe_of(i);
+    recipe_ = recipe_of(i, kept_operand_);
   } else if (recipe_ && (written_ & recipe_.registers())) {
     recipe_ = {};
     if (flags_ == Flags::Recipe) flags_ = Flags::Memory;  // nobody wants them (before_insn)
   }
+  if (!produced_) flags_from_ = nullptr;
   produced_ = false;
 }
 

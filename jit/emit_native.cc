@@ -260,6 +260,7 @@ void Emitter::emit_native(const Insn& i, bool accumulator) {
   if (accesses) {
     const OperandAccess a = operand_access(i);
     mem = operand(i, a.size, a.read, a.write);
+    if (emit_keeping_operand(i, mem)) return;
   }
   const Assignment s = assign(i, accumulator);
   before_native(i);
@@ -267,6 +268,7 @@ void Emitter::emit_native(const Insn& i, bool accumulator) {
   block_.insns.back().flags_in_host = flags_ == Flags::Host;
   block_.insns.back().recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
   if ((row.attr & kVex) && i.vex_l) note_upper(i);
+  flags_from_ = a_.here();
   encode(i, s, accesses ? &mem : nullptr);
   store_assigned(i, s);
   after_native(i);
@@ -278,6 +280,7 @@ void Emitter::emit_accumulator_imm(const Insn& i) {
   before_native(i);
   const bool test = i.opcode >= 0xa8;
   const bool byte = !(i.opcode & 1);
+  flags_from_ = a_.here();
   if (i.opsize == 2 && !byte) a_.b(0x66);
   a_.rex(bits64() && (i.rex & 8), 0, kNoReg, kGuestRax, true);
   a_.b(test ? (byte ? 0xf6 : 0xf7) : (byte ? 0x80 : 0x81));

@@ -55,7 +55,7 @@ bool Emitter::emit() {
   usize execs = 0;
   for (const Insn& i : insns_) execs += i.row->cls == IsaClass::Exec || is_pause(i) || forbidden(i, block_.key.mode);
   block_.execs.reserve(execs);
-  block_.links.reserve(2 + plan_.regions.size());
+  block_.links.reserve(2 + kMaxSideExits + plan_.regions.size());
   if (options_.count_instructions)
     a_.alu_mem_imm(Alu::Add, gs_at(kOffInstructions), static_cast<i32>(insns_.size()), true);
   for (index_ = 0; index_ < insns_.size(); ++index_) {
@@ -69,6 +69,7 @@ bool Emitter::emit() {
     rip_ = truncate_ip(rip_ - insn().length);
     exit_to(next);
   }
+  emit_side_exits();
   block_.cold = a_.size();
   block_.colds.reserve(colds_.size());
   if (a_.short_of(colds_.size() * 48)) return false;
@@ -140,6 +141,29 @@ const ExecRecord& Emitter::exec_record(bool leaves) {
   return r;
 }
 
+/// Where conditional jumps inside the block lead: the rest of it does not count.
+void Emitter::emit_side_exits() {
+  const usize count = colds_.size();  // exits add to the list
+  for (usize k = 0; k < count; ++k) {
+    const Cold c = colds_[k];
+    if (c.kind != Cold::SideExit) continue;
+    a_.bind_here(c.from);
+    index_ = c.insn;
+    rip_ = block_.key.rip + block_.insns[c.insn].guest;
+    flags_ = c.flags;
+    recipe_ = Recipe::unpack(c.recipe);
+    if (flags_ == Flags::Host) {
+      if (recipe_)
+        flags_ = Flags::Recipe;
+      else
+        to_memory();
+    }
+    if (options_.count_instructions)
+      a_.alu_mem_imm(Alu::Sub, gs_at(kOffInstructions), static_cast<i32>(insns_.size() - c.insn - 1), true);
+    exit_to(c.value);
+  }
+}
+
 void Emitter::save_cold(const Cold& c) {
   if (!c.recipe) return;
   emit_recipe(Recipe::unpack(c.recipe));
@@ -149,8 +173,10 @@ void Emitter::save_cold(const Cold& c) {
 void Emitter::emit_cold() {
   for (usize k = 0; k < colds_.size(); ++k) {  // Unmerge adds to the list
     const Cold c = colds_[k];
+    if (c.kind == Cold::SideExit) continue;
     a_.bind_here(c.from);
     switch (c.kind) {
+      case Cold::SideExit: break;
       case Cold::Miss:
         a_.alu_mem(Alu::Add, kT0, gs_at(RAX, c.tag));  // the linear address again
         [[fallthrough]];

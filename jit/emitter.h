@@ -77,7 +77,9 @@ class Emitter {
   void clobber_flags();              // host RFLAGS are about to be lost; a recipe may stand for them
   void to_memory();                  // the flags are in memory and nowhere else
   void store_host_flags();
-  void emit_recipe(const Recipe& r);  // host RFLAGS by the recipe; clobbers RAX
+  void emit_recipe(const Recipe& r, bool loaded = false);  // clobbers RAX
+  bool flags_last() const;
+  bool emit_keeping_operand(const Insn& i, const HostMem& mem);
   static u32 written_registers(const Insn& i);
   void before_insn(const Insn& i);
   void after_insn(const Insn& i);
@@ -133,7 +135,10 @@ class Emitter {
   void landing(u64 rip);
   void poll_indirect();
   void poll(u64 rip, u64 recipe = 0);
-  void link_to(u64 rip, u32 kind, bool call = false, u64 flags = 0);  // patchable jump or call inside the guest page
+  enum class Jump : u8 { Jmp, Call, Conditional };
+  /// Patchable jump or call inside the guest page.
+  void link_to(u64 rip, u32 kind, Jump how = Jump::Jmp, u64 flags = 0, Cond cond = Cond::O);
+  void emit_side_exits();
   void end_block() { ended_ = true; }
   void load_target(const Insn& i, unsigned bytes);
   void push_return(unsigned bytes);
@@ -142,7 +147,7 @@ class Emitter {
   void load_sized(u8 reg, const HostMem& m, unsigned bytes);
 
   struct Cold {
-    enum Kind : u8 { Miss, MissConstant, Exec, Unmerge, Link, ExitAt, Indirect, IndirectCall } kind;
+    enum Kind : u8 { Miss, MissConstant, Exec, Unmerge, Link, ExitAt, Indirect, IndirectCall, SideExit } kind;
     u8* from = nullptr;  // rel32 that leads here
     u8* retry = nullptr;
     u32 descriptor = 0;
@@ -150,7 +155,8 @@ class Emitter {
     u16 insn = 0;
     i32 tag = 0;  // offset of the tag array to undo the subtraction
     unsigned link = 0;
-    u64 recipe = 0;  // the flags are by this recipe and have to be saved
+    u64 recipe = 0;               // the flags are by this recipe and have to be saved
+    Flags flags = Flags::Memory;  // SideExit: where they are
   };
 
   void save_cold(const Cold& c);
@@ -164,9 +170,11 @@ class Emitter {
   unsigned index_ = 0;
   u64 rip_ = 0;
   Flags flags_ = Flags::Memory;
-  Recipe recipe_;          // valid for the current flags, wherever else they are
-  bool produced_ = false;  // the current instruction made new flags
-  u32 written_ = 0;        // guest registers that the current instruction writes
+  Recipe recipe_;              // valid for the current flags, wherever else they are
+  bool produced_ = false;      // the current instruction made new flags
+  bool kept_operand_ = false;  // from a memory operand that is in kScratchOperand now
+  u8* flags_from_ = nullptr;   // where the operation that made the flags begins, if it was the instruction before
+  u32 written_ = 0;            // guest registers that the current instruction writes
   bool ended_ = false;
   bool careful_access_ = false;  // the current instruction has an access to commit
   unsigned access_slot_ = 0;

@@ -191,10 +191,32 @@ class HostAsm {
     std::memcpy(rel32, &r, 4);
   }
   void bind_here(u8* rel32) { bind(rel32, p_); }
-  /// Pads with NOPs so that the rel32 of a five-byte jump emitted next lies within eight aligned bytes (patched while
-  /// others run).
-  void align_for_patch() {
-    while ((reinterpret_cast<u64>(p_ + 1) & 7) > 4) b(0x90);
+  /// Pads with NOPs so that the rel32 of a jump emitted next, behind `opcode` bytes, lies within eight aligned bytes
+  /// (patched while others run).
+  void align_for_patch(unsigned opcode) { nops(patch_padding(opcode)); }
+  /// Likewise, but pads in front of the bytes from `from` on, which must not depend on where they are: so a compare
+  /// stays next to its jump, and the processor fuses the two. Returns the bytes of padding.
+  unsigned align_for_patch(unsigned opcode, u8* from) {
+    const unsigned n = patch_padding(opcode);
+    u8 moved[16];
+    const usize bytes = static_cast<usize>(p_ - from);
+    PANGEA_ASSERT(bytes <= sizeof moved);
+    std::memcpy(moved, from, bytes);
+    p_ = from;
+    nops(n);
+    std::memcpy(p_, moved, bytes);
+    p_ += bytes;
+    return n;
+  }
+  unsigned patch_padding(unsigned opcode) const {
+    const unsigned at = static_cast<unsigned>(reinterpret_cast<u64>(p_ + opcode) & 7);
+    return at > 4 ? 8 - at : 0;
+  }
+  /// One instruction that does nothing, of at most 3 bytes. SDM Vol. 2B, NOP.
+  void nops(unsigned n) {
+    if (n == 1) b(0x90);
+    if (n == 2) b(0x66), b(0x90);
+    if (n == 3) b(0x0f), b(0x1f), b(0x00);
   }
 
   /// REX if needed. `force`: byte registers SPL.. need one.

@@ -203,5 +203,48 @@ TEST(Jit, StacAndClac) {
   ASSERT_EQ(f.run(), Outcome::Fault);
   EXPECT_EQ(s.exception.vector, Vector::UD);
 }
+
+// Six forward jumps, one more than a block goes on behind; each is taken in some round. The flags reach the other side
+// of each way out: by registers, by the operand that was read, through memory.
+GUEST(forward,
+      "xor %ebx,%ebx\nmov $0x400000,%esi\nmov $12,%ecx\n1: mov %ecx,(%rsi)\n"
+      "cmpl $3,(%rsi)\nje 2f\ncmp %ecx,(%rsi)\njne 9f\ncmpb $5,(%rsi)\njb 3f\ncmp (%rsi),%r11\nja 9f\n"
+      "mov %rcx,%r15\nsub $7,%r15\nje 4f\nadd (%rsi),%rcx\njc 9f\nsub (%rsi),%rcx\njs 9f\n"
+      "testl $8,(%rsi)\njnz 5f\nadd $0x10000,%rbx\njmp 8f\n"
+      "2: mov 8(%rsi),%rax\nsete %al\nmovzbl %al,%eax\nadd %rax,%rbx\njmp 8f\n"
+      "3: mov 8(%rsi),%rax\nsetb %al\nmovzbl %al,%eax\nshl $4,%rax\nadd %rax,%rbx\njmp 8f\n"
+      "4: mov 8(%rsi),%rax\nsete %al\nmovzbl %al,%eax\nshl $8,%rax\nadd %rax,%rbx\njmp 8f\n"
+      "5: pushf\npop %rdx\nadd $0x1000,%rbx\n8: dec %ecx\njnz 1b\njmp 9f\nud2\n9:\n")
+TEST(Jit, ForwardJumpsInsideABlock) {
+  VcpuState first;
+  for (const bool one : {false, true}) {
+    EngineOptions o;
+    o.one_insn_per_block = one;
+    Fixture f(o);
+    LOAD(f, forward);
+    ASSERT_EQ(f.run(), Outcome::Halt);
+    const VcpuState& s = f.vcpu->state();
+    EXPECT_EQ(s.gpr[3], 0x25131u);  // 12..8: bit 3; 7: its own; 6, 5: none; 4, 2, 1: below 5; 3: its own
+    if (one)
+      EXPECT_EQ(s.instructions, first.instructions);
+    else
+      first.instructions = s.instructions, first.rflags = s.rflags;
+    EXPECT_EQ(s.rflags, first.rflags);
+  }
+}
+
+// A write behind a forward jump that is always taken, next to a read: the page may be read-only and nobody asks.
+GUEST(unwritten,
+      "mov $0x400000,%esi\nmov $3,%ecx\n1: mov (%rsi),%eax\ntest %eax,%eax\njz 2f\nmov %eax,8(%rsi)\n"
+      "2: mov 16(%rsi),%edx\ndec %ecx\njnz 1b\n")
+TEST(Jit, NoWriteAheadOfItsJump) {
+  Fixture f;
+  LOAD(f, unwritten);
+  f.put64(0x4000, 0x400001);  // the PTE of kData: present, read-only
+  f.vcpu->tlb().flush_all();
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().instructions, 2u + 3u * 6 + 1u);
+  EXPECT_EQ(f.engine->stats().blocks, 4u);  // no unmerged ones
+}
 }  // namespace
 }  // namespace pangea::jit

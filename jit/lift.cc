@@ -39,12 +39,14 @@ bool admitted(const Vcpu& c, const Insn& i) {
   return f == Feature::Always || c.cpuid().has(f);
 }
 
-bool ends_block(const Insn& i) {
+bool ends_block(const Insn& i, unsigned& side_exits) {
   if (i.row->cls == IsaClass::Exec && static_cast<ExecId>(i.row->id) == ExecId::sti) return false;  // emit_in_place.cc
+  const bool control = i.row->cls == IsaClass::Control;
+  if (control && static_cast<EmitId>(i.row->id) == EmitId::Jcc)  // a jump back ends a loop; behind others it goes on
+    return static_cast<i64>(i.imm) < 0 || side_exits++ == kMaxSideExits;
   if (i.row->attr & kEndsBlock) return true;
-  if (i.row->cls != IsaClass::Control) return false;
+  if (!control) return false;
   switch (static_cast<EmitId>(i.row->id)) {
-    case EmitId::Jcc:
     case EmitId::JmpRel:
     case EmitId::JmpRm:
     case EmitId::CallRel:
@@ -70,6 +72,7 @@ Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
   }
   out.pages[0] = page_of(first.gpa);
   const u8* p = first.host;
+  unsigned side_exits = 0;
   while (out.count < max) {
     Insn& i = out.insns[out.count];
     DecodeStatus d = decode(p + out.bytes, available - out.bytes, size, i);
@@ -96,7 +99,7 @@ Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
       i = undefined(d == DecodeStatus::Ok ? i.length : 1);
     out.bytes += i.length;
     ++out.count;
-    if (out.page_count == 2 || ends_block(i)) break;
+    if (out.page_count == 2 || ends_block(i, side_exits)) break;
     if (out.bytes >= available) break;
   }
   return Outcome::Next;

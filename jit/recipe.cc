@@ -4,24 +4,25 @@
 #include <utility>
 
 #include "emu/base/bits.h"
+#include "jit/layout.h"
 
 namespace pangea::jit {
 using namespace x86;
 
 namespace {
-/// Number of a register operand that generated code can name directly; 0xff if there is none such.
+/// Number of a register operand as a recipe names it; 0xff: it cannot.
 u8 usable(u8 guest, unsigned bytes, const Insn& i) {
-  if (bytes == 1 && guest >= 4 && guest < 8 && !i.rex_present) return 0xff;  // AH..BH
-  return pinned(guest) ? guest : 0xff;
+  return bytes == 1 && guest >= 4 && guest < 8 && !i.rex_present ? 0xff : guest;  // AH..BH
 }
+bool in_memory(u8 number) { return number == Recipe::kOperand || !pinned(number); }
 }  // namespace
 
-Recipe recipe_of(const Insn& i) {
-  if (i.map != Map::One || i.vex || i.has_mem || i.row->cls != IsaClass::Copy || i.lock) return {};
+Recipe recipe_of(const Insn& i, bool operand) {
+  if (i.map != Map::One || i.vex || i.row->cls != IsaClass::Copy || i.lock) return {};
   Recipe r;
   unsigned alu = 8;  // 0..7 as in Alu, 8: TEST
   bool immediate = false, reversed = false;
-  u8 a = i.rm;
+  u8 a = i.has_mem ? Recipe::kOperand : i.rm;
   if (i.opcode < 0x40 && (i.opcode & 7) < 6) {
     alu = i.opcode >> 3;
     immediate = (i.opcode & 7) >= 4;
@@ -44,14 +45,16 @@ Recipe recipe_of(const Insn& i) {
   u8 b = immediate ? 0xff : i.reg;
   if (reversed && !immediate) std::swap(a, b);
   r.a = accumulator ? u8{0} : usable(a, r.bytes, i);
-  if (r.a == 0xff) return {};
+  if (r.a == 0xff || (r.a == Recipe::kOperand && (alu < 7 || !operand))) return {};
   if (!immediate) {
     r.b = usable(b, r.bytes, i);
-    if (r.b == 0xff) return {};
+    if (r.b == 0xff || (r.bytes == 1 && r.b != r.a && in_memory(r.b))) return {};
   } else {
     r.imm = static_cast<i32>(i.imm);
     if (r.bytes == 1) r.imm = static_cast<i8>(i.imm);
   }
+  const bool logic = alu == 1 || alu == 4 || alu == 6;  // the result is all that matters
+  if (r.b == Recipe::kOperand && !logic && !operand) return {};
   switch (alu) {
     case 7: r.op = Recipe::Cmp; return r;
     case 8: r.op = Recipe::Test; return r;
@@ -66,11 +69,12 @@ Recipe recipe_of(const Insn& i) {
   }
 }
 
-u64 evaluate(const Recipe& r, const u64 gpr[16]) {
+u64 evaluate(const Recipe& r, const VcpuState& s) {
+  const auto value = [&](u8 n) { return n == Recipe::kOperand ? s.jit_scratch[kScratchOperand] : s.gpr[n]; };
   const unsigned bits = r.bytes * 8u;
   const u64 mask = low_mask(bits);
-  u64 a = gpr[r.a] & mask;
-  const u64 b = (r.b == 0xff ? static_cast<u64>(static_cast<i64>(r.imm)) : gpr[r.b]) & mask;
+  u64 a = value(r.a) & mask;
+  const u64 b = (r.b == 0xff ? static_cast<u64>(static_cast<i64>(r.imm)) : value(r.b)) & mask;
   if (r.op == Recipe::Add) a = (a - b) & mask;
   if (r.op == Recipe::Sub) a = (a + b) & mask;
   u64 result = 0, flags = 0;

@@ -60,6 +60,7 @@ class Planner {
       }
       if (stack) note(k, s.base, s.disp, s.size, s.write, true);  // PUSH and CALL read their operand first
       after(i);
+      run_ += control_id(i) == EmitId::Jcc;
     }
     keep_useful();
     return std::move(plan_);
@@ -73,7 +74,8 @@ class Planner {
       Region& g = plan_.regions[static_cast<usize>(r)];
       const i64 at = delta_[base] + disp;
       const i64 lo = std::min<i64>(g.lo, at), hi = std::max<i64>(g.lo + i64{g.bytes}, at + size);
-      if (hi - lo <= RegionPlan::kMaxBytes) {
+      // A write behind a jump may never happen: it must not make a read ask for more than it needs.
+      if (hi - lo <= RegionPlan::kMaxBytes && !(write && !g.write && g.run != run_)) {
         g.lo = static_cast<i32>(lo);
         g.bytes = static_cast<u32>(hi - lo);
         g.write |= write;
@@ -85,7 +87,7 @@ class Planner {
     if (plan_.regions.size() >= 64 || disp != static_cast<i32>(disp)) return;
     open_[base] = static_cast<int>(plan_.regions.size());
     delta_[base] = 0;
-    plan_.regions.push_back({base, static_cast<i32>(disp), size, write, 1});
+    plan_.regions.push_back({base, static_cast<i32>(disp), size, write, 1, run_});
     p = {static_cast<u8>(open_[base]), true, static_cast<i32>(disp)};
   }
 
@@ -159,6 +161,7 @@ class Planner {
   RegionPlan plan_;
   int open_[16];
   i64 delta_[16] = {};
+  unsigned run_ = 0;
 };
 }  // namespace
 

@@ -20,6 +20,7 @@ struct Region {
   u32 bytes = 0;  // range that is checked
   bool write = false;
   unsigned count = 0;  // accesses
+  unsigned run = 0;    // conditional jumps before its first access
 };
 /// What one access of an instruction has to do with a region.
 struct AccessPlan {
