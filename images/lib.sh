@@ -121,3 +121,11 @@ wait_for() {
     sleep 0.05
   done
 }
+
+# make_keys DIR NAME...: a key DIR/NAME.key for each computer, and DIR/peers, the list of them all.
+make_keys() {
+  local dir=$1 name
+  for name in "${@:2}"; do
+    "$PANGEA" keygen -key "$dir/$name.key" -name "$name" >>"$dir/peers" || return 1
+  done
+}

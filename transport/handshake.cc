@@ -194,6 +194,26 @@ Status check_uri(const std::string& uri, bool listening) {
   return digits && std::stoul(port) > 0 && std::stoul(port) <= 65535 ? ok() : bad;
 }
 
+bool is_loopback(const std::string& uri) {
+  if (uri.starts_with("ipc://")) return true;
+  constexpr std::string_view kTcp = "tcp://";
+  if (!uri.starts_with(kTcp)) return false;
+  std::string host = uri.substr(kTcp.size());
+  if (const auto colon = host.rfind(':'); colon != std::string::npos && host.find(']', colon) == std::string::npos)
+    host.resize(colon);
+  if (host == "localhost" || host == "[::1]") return true;
+  // A name that merely begins like a number ("127.evil.example") is somebody else's.
+  return host.starts_with("127.") && std::count(host.begin(), host.end(), '.') == 3 &&
+         host.find_first_not_of("0123456789.") == std::string::npos;
+}
+
+Status check_plaintext(const std::string& uri, bool keys, bool insecure_plaintext) {
+  if (keys || insecure_plaintext || is_loopback(uri)) return ok();
+  return Error{printable(uri), "it leads to other computers and there are no keys",
+               "give -key FILE and -peers FILE (pangea keygen -h), or -insecure-plaintext if nobody else is on that "
+               "network"};
+}
+
 std::string host_of(const std::string& uri) {
   constexpr std::string_view kTcp = "tcp://";
   const auto colon = uri.rfind(':');

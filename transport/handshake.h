@@ -2,8 +2,8 @@
 //
 // A cluster secret is proven, not sent: each side returns HMAC-SHA256(secret, role | version | machine | node | nodes |
 // both nonces). Roles keep a proof from being reflected, nonces from being replayed. This stops a stranger from
-// joining; it neither hides nor signs what follows (CURVE will), and a short secret can be guessed offline by whoever
-// watches: use a long random one.
+// joining; it neither hides nor signs what follows (keys.h does), and without keys a short secret can be guessed
+// offline by whoever watches: use a long random one.
 #pragma once
 #include <array>
 #include <functional>
@@ -73,6 +73,10 @@ wire::Addresses wire_of(const Addresses& a);
 
 /// Error unless `uri` is tcp://HOST:PORT (when `listening`, PORT may be *) or ipc://@NAME.
 Status check_uri(const std::string& uri, bool listening);
+/// Whether only processes of this computer can be at the other end: ipc://, 127.0.0.0/8, [::1], localhost.
+bool is_loopback(const std::string& uri);
+/// Error: `uri` leads to other computers, there are no keys, and nobody said that this is wanted.
+Status check_plaintext(const std::string& uri, bool keys, bool insecure_plaintext);
 /// "tcp://HOST:PORT" -> "HOST" (IPv6 with its brackets); empty for other URIs.
 std::string host_of(const std::string& uri);
 /// The base that ZmqEndpoint::bind wants, next to a listening URI: its interface, or an abstract name under its own.

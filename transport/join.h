@@ -62,7 +62,8 @@ struct Membership {
   std::unique_ptr<ZmqEndpoint> endpoint;  // ready: every channel works with every peer
 };
 
-/// What both sides of a join need. `endpoint` is a template: self, nodes and machine are filled in by the join.
+/// What both sides of a join need. `endpoint` is a template: self, nodes and machine are filled in by the join, which
+/// itself uses its keys too.
 struct JoinCommon {
   NodeOffer offer;
   std::string secret;  // cluster secret; empty: none. Proven by HMAC-SHA256 over both sides' nonces, never sent
@@ -78,6 +79,7 @@ struct NodeRequest {
   std::string uri;       // where it listens: tcp://HOST:PORT or ipc://@NAME. All of one kind
   u64 memory_bytes = 0;  // it must offer at least this
   u32 vcpus = 0;         // and this many
+  PublicKey key;         // what it must prove to hold, where keys are in use
 };
 
 struct CoordinatorOptions {
@@ -100,6 +102,9 @@ struct WaitingOptions {
   JoinCommon common;
   std::string listen;        // tcp://HOST:PORT (PORT may be *), ipc://@NAME
   u64 expected_machine = 0;  // refuse any other machine; 0: take any
+  /// May be null. Somebody was turned away before a word was said, for want of a key: one line for a person, told a few
+  /// times at most. The node goes on waiting, since whoever reaches its port must not be able to end it. Any thread.
+  std::function<void(const std::string& line)> turned_away;
 };
 
 class WaitingNode {

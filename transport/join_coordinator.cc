@@ -18,7 +18,11 @@ constexpr u64 kNsPerMs = 1'000'000;
 class Coordinator {
  public:
   Coordinator(const CoordinatorOptions& o, Clock& clock, Entropy& entropy)
-      : o_(o), clock_(clock), entropy_(entropy), machine_(o.machine ? o.machine : entropy.next_u64()) {}
+      : o_(o),
+        clock_(clock),
+        entropy_(entropy),
+        machine_(o.machine ? o.machine : entropy.next_u64()),
+        caller_(o.common.endpoint.keys) {}
 
   Result<Membership> run() {
     auto m = join();
@@ -40,6 +44,7 @@ class Coordinator {
   Status greet();
   Status collect(Body kind, u64 timeout_ns, std::string_view doing);
   Status take(const RendezvousCaller::Event& e, Body kind);
+  Error key_error(const std::string& name, RendezvousCaller::Kind kind) const;
   Status judge_offers();
   Status open_endpoint();
   Status assign();
@@ -103,7 +108,9 @@ Status Coordinator::greet() {
     n.name = member_name(id(i), o_.nodes[i].uri);
     n.transcript = {o_.common.version,    machine_, id(i), static_cast<u16>(o_.nodes.size() + 1),
                     draw_nonce(entropy_), {}};
-    if (auto s = caller_.add(o_.nodes[i].uri); !s) return s;
+    const EndpointOptions& eo = o_.common.endpoint;
+    if (auto s = check_plaintext(o_.nodes[i].uri, eo.keys != nullptr, eo.insecure_plaintext); !s) return s;
+    if (auto s = caller_.add(o_.nodes[i].uri, o_.nodes[i].key); !s) return s;
     wire::JoinMessage m;
     wire::Hello& h = *m.mutable_hello();
     h.set_machine(machine_);
@@ -146,7 +153,10 @@ Status Coordinator::take(const RendezvousCaller::Event& e, Body kind) {
                  ExitStatus::NodeLost};
   const Error nonsense{n.name + " cannot join", "what listens there does not speak Pangea's protocol",
                        "check the address, and that Pangea is the same version everywhere"};
-  if (e.kind == RendezvousCaller::Kind::NotOurs) return nonsense;
+  if (e.kind == RendezvousCaller::Kind::NotOurs)
+    return Error{nonsense.what, nonsense.why + ", or only with keys",
+                 "check the address, and give -key and -peers if it was given them"};
+  if (e.kind != RendezvousCaller::Kind::Message) return key_error(n.name, e.kind);
   auto m = parse_join(e.bytes);
   if (!m) return nonsense;
   if (m->has_refusal()) return error_of(m->refusal());
@@ -156,6 +166,16 @@ Status Coordinator::take(const RendezvousCaller::Event& e, Body kind) {
   n.answer = std::move(*m);
   n.answered = true;
   return ok();
+}
+
+/// The node at `name` and we did not come to terms about keys.
+Error Coordinator::key_error(const std::string& name, RendezvousCaller::Kind kind) const {
+  const std::string what = name + " cannot join";
+  if (kind == RendezvousCaller::Kind::Refused)
+    return {what, "its -peers file does not have this computer's key " + text_of(o_.common.endpoint.keys->own.open),
+            "add the line that `pangea keygen -show` prints here to that file"};
+  return {what, "it does not hold the key that -peers names for it, or uses none",
+          "compare with `pangea keygen -show` there, or name its line: -node ENDPOINT,peer=NAME"};
 }
 
 Status Coordinator::judge_offers() {
@@ -220,6 +240,11 @@ wire::JoinMessage Coordinator::directory_for(usize reader) const {
   *self->mutable_addresses() = wire_of(own_.at(nodes_[reader].offer.coordinator_host()));
   self->set_memory_bytes(o_.common.offer.memory_bytes);
   self->set_vcpus(o_.common.offer.vcpus);
+  const LinkKeys* keys = o_.common.endpoint.keys.get();
+  const auto set_key = [&](wire::Member& m, const PublicKey& k) {
+    if (keys) m.set_key(k.v.data(), k.v.size());
+  };
+  set_key(*self, keys ? keys->own.open : PublicKey{});
   for (usize i = 0; i < nodes_.size(); ++i) {
     wire::Member* w = m.mutable_directory()->add_members();
     w->set_node(id(i).v);
@@ -227,6 +252,7 @@ wire::JoinMessage Coordinator::directory_for(usize reader) const {
     *w->mutable_addresses() = wire_of(nodes_[i].addresses);
     w->set_memory_bytes(nodes_[i].offer.memory_bytes());
     w->set_vcpus(nodes_[i].offer.vcpus());
+    set_key(*w, o_.nodes[i].key);
   }
   return m;
 }
@@ -235,7 +261,7 @@ Status Coordinator::connect_all() {
   std::vector<PeerAddress> peers;
   for (usize i = 0; i < nodes_.size(); ++i) {
     tell(i, directory_for(i));
-    peers.push_back({id(i), nodes_[i].name, nodes_[i].addresses});
+    peers.push_back({id(i), nodes_[i].name, nodes_[i].addresses, o_.nodes[i].key});
   }
   if (auto s = endpoint_->connect(peers); !s) return s;
   // Ready comes first: if a node dies or refuses now, its own words are better than our silence towards it.

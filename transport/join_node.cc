@@ -50,7 +50,9 @@ Result<std::unique_ptr<WaitingNode>> WaitingNode::listen(const WaitingOptions& o
                                                          Entropy& entropy) {
   auto impl = std::make_unique<Impl>(options, clock, entropy);
   if (auto s = check_uri(options.listen, true); !s) return s.error();
-  auto listener = RendezvousListener::open(options.listen);
+  const EndpointOptions& eo = options.common.endpoint;
+  if (auto s = check_plaintext(options.listen, eo.keys != nullptr, eo.insecure_plaintext); !s) return s.error();
+  auto listener = RendezvousListener::open(options.listen, eo.keys, options.turned_away);
   if (!listener) return listener.error();
   impl->listener = std::move(*listener);
   return std::unique_ptr<WaitingNode>(new WaitingNode(std::move(impl)));
@@ -220,8 +222,19 @@ Result<std::vector<PeerAddress>> WaitingNode::Impl::read_directory(const wire::D
     const wire::Member& m = d.members(i);
     auto addresses = addresses_of(m.addresses());
     if (m.node() != i || !addresses || m.name().size() > 256) return nonsense;
+    PublicKey key;
+    if (o.common.endpoint.keys) {
+      if (m.key().size() != key.v.size()) return nonsense;
+      std::copy(m.key().begin(), m.key().end(), key.v.begin());
+    }
     membership.members.push_back({NodeId{i}, m.name(), m.memory_bytes(), m.vcpus()});
-    if (NodeId{i} != transcript.node) peers.push_back({NodeId{i}, m.name(), std::move(*addresses)});
+    if (NodeId{i} == transcript.node) continue;
+    // That the coordinator knows somebody is no reason to trust them.
+    if (o.common.endpoint.keys && !o.common.endpoint.keys->allows(key))
+      return Error{me + " cannot join",
+                   fmt::format("its -peers file does not have the key {} of node {}", text_of(key), i),
+                   "give the same -peers file to every computer"};
+    peers.push_back({NodeId{i}, m.name(), std::move(*addresses), key});
   }
   return peers;
 }

@@ -8,12 +8,15 @@
 
 #include "emu/base/log.h"
 #include "transport/envelope.pb.h"
+#include "transport/handshake.h"
 #include "transport/thread.h"
+#include "transport/zmq_curve.h"
 
 namespace pangea::transport {
 namespace {
 constexpr u32 kBeatQueue = 256;
 constexpr usize kBeatMax = 128;  // bytes; an encoded Beat has at most 50
+constexpr usize kSocketMax = 1024;  // bytes before ZeroMQ hangs up: a key exchange takes several hundred
 constexpr int kDrainMax = 4096;  // messages per round: a flood cannot keep the thread from its deadlines
 constexpr u64 kNsPerMs = 1'000'000;
 constexpr int kFarewellMs = 300;  // a farewell may take this long to leave
@@ -26,8 +29,10 @@ BeatThread::~BeatThread() {
 Status BeatThread::open() {
   wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (wake_fd_ < 0) return Error{"cannot open an event descriptor", std::strerror(errno), "raise ulimit -n"};
-  auto in = ZmqSocket::make(core_.context, zmq::socket_type::pull, kBeatQueue, kBeatMax);
+  auto in = ZmqSocket::make(core_.context, zmq::socket_type::pull, kBeatQueue, kSocketMax);
   if (!in) return in.error();
+  if (core_.options.keys)
+    if (auto s = listen_with_keys(*in, *core_.options.keys); !s) return s;
   in_ = std::move(*in);
   return ok();
 }
@@ -38,8 +43,12 @@ Result<std::string> BeatThread::bind(const std::string& uri) {
 }
 
 Status BeatThread::connect(const PeerAddress& peer) {
-  auto out = ZmqSocket::make(core_.context, zmq::socket_type::push, kBeatQueue, kBeatMax);
+  auto out = ZmqSocket::make(core_.context, zmq::socket_type::push, kBeatQueue, kSocketMax);
   if (!out) return out.error();
+  const EndpointOptions& o = core_.options;
+  if (auto s = check_plaintext(peer.addresses.beat, o.keys != nullptr, o.insecure_plaintext); !s) return s;
+  if (o.keys)
+    if (auto s = call_with_keys(*out, *o.keys, peer.key); !s) return s;
   auto monitor = ZmqSocket::make(core_.context, zmq::socket_type::pair, kBeatQueue, 1024);
   if (!monitor) return monitor.error();
   const std::string name = fmt::format("inproc://beat-{}", peer.node.v);
@@ -104,7 +113,7 @@ void BeatThread::drain_beats() {
   wire::Beat beat;
   for (int i = 0; i < kDrainMax && in_.receive(m, false) == SocketIo::Done; ++i) {
     const u64 now = core_.clock.now_ns();
-    const bool known = beat.ParseFromArray(m.data(), static_cast<int>(m.size())) && !m.more() &&
+    const bool known = m.size() <= kBeatMax && beat.ParseFromArray(m.data(), static_cast<int>(m.size())) && !m.more() &&
                        beat.machine() == core_.options.machine && beat.sender() < core_.options.nodes &&
                        core_.table.state(NodeId{static_cast<u16>(beat.sender())}) != PeerState::Absent;
     if (known)

@@ -30,6 +30,7 @@ struct ZmqCore {
   std::array<ChannelCounters, kChannels> counters;
   std::array<std::atomic<u64>, kDrops> drops{};
   std::atomic<u64> bad_beats{0};
+  std::atomic<u64> refused_keys{0};
   std::array<std::atomic<u32>, kNodesMax> probes_from{};  // channels on which we have the peer's probe
   std::array<std::atomic<u32>, kNodesMax> probes_to{};    // channels on which the peer says it has ours
 };

@@ -4,8 +4,10 @@
 
 #include "emu/base/assert.h"
 #include "emu/base/log.h"
+#include "transport/handshake.h"
 #include "transport/tsan.h"
 #include "transport/zmq_beat.h"
+#include "transport/zmq_curve.h"
 #include "transport/zmq_inbox.h"
 #include "transport/zmq_outbox.h"
 
@@ -40,9 +42,11 @@ struct ZmqEndpoint::Impl {
     }
     return {};
   }
+  Status open();
   Status connect_channels(const PeerAddress& peer);
 
   ZmqCore core;
+  std::unique_ptr<Gatekeeper> gatekeeper;  // where keys are in use
   std::array<std::unique_ptr<Inbox>, kChannels> inboxes;
   std::array<std::array<std::unique_ptr<Outbox>, kChannels>, kNodesMax> outboxes;
   std::array<std::array<unsigned, kChannels>, kNodesMax> stuck{};
@@ -59,17 +63,33 @@ ZmqEndpoint::~ZmqEndpoint() { close(); }
 Result<std::unique_ptr<ZmqEndpoint>> ZmqEndpoint::create(const EndpointOptions& options, Clock& clock) {
   PANGEA_ASSERT(options.nodes >= 1 && options.nodes <= kNodesMax && options.self.v < options.nodes);
   std::unique_ptr<ZmqEndpoint> e(new ZmqEndpoint(std::make_unique<Impl>(options, clock)));
-  if (auto s = e->impl_->beat.open(); !s) return s.error();
-  for (const Channel c : kAll) {
-    auto in = ZmqSocket::make(e->impl_->core.context, zmq::socket_type::pull, options.queue_max, kMessageMax);
-    if (!in) return in.error();
-    e->impl_->inboxes[static_cast<usize>(c)] = std::make_unique<Inbox>(std::move(*in), e->impl_->core, c);
-  }
+  if (auto s = e->impl_->open(); !s) return s.error();
   return e;
+}
+
+Status ZmqEndpoint::Impl::open() {
+  if (core.options.keys) {
+    auto g = Gatekeeper::open(core.context, core.options.keys, [this](const PublicKey&, const std::string&) {
+      core.refused_keys.fetch_add(1, std::memory_order_relaxed);
+    });
+    if (!g) return g.error();
+    gatekeeper = std::move(*g);
+  }
+  if (auto s = beat.open(); !s) return s;
+  for (const Channel c : kAll) {
+    auto in = ZmqSocket::make(core.context, zmq::socket_type::pull, core.options.queue_max, kMessageMax);
+    if (!in) return in.error();
+    if (core.options.keys)
+      if (auto s = listen_with_keys(*in, *core.options.keys); !s) return s;
+    inboxes[static_cast<usize>(c)] = std::make_unique<Inbox>(std::move(*in), core, c);
+  }
+  return ok();
 }
 
 Result<Addresses> ZmqEndpoint::bind(const std::string& base) {
   PANGEA_ASSERT(!impl_->connected);
+  const EndpointOptions& o = impl_->core.options;
+  if (auto s = check_plaintext(base, o.keys != nullptr, o.insecure_plaintext); !s) return s.error();
   Addresses a;
   for (const Channel c : kAll) {
     auto uri = impl_->inboxes[static_cast<usize>(c)]->bind(uri_for(base, channel_name(c)));
@@ -87,6 +107,12 @@ Status ZmqEndpoint::Impl::connect_channels(const PeerAddress& peer) {
     const auto i = static_cast<usize>(c);
     auto out = ZmqSocket::make(core.context, zmq::socket_type::push, core.options.queue_max, kMessageMax);
     if (!out) return out.error();
+    if (auto s =
+            check_plaintext(peer.addresses.channel[i], core.options.keys != nullptr, core.options.insecure_plaintext);
+        !s)
+      return s;
+    if (core.options.keys)
+      if (auto s = call_with_keys(*out, *core.options.keys, peer.key); !s) return s;
     if (auto s = out->connect(peer.addresses.channel[i]); !s) return s;
     outboxes[peer.node.v][i] = std::make_unique<Outbox>(std::move(*out), core, c);
     outboxes[peer.node.v][i]->send_probe();
@@ -144,6 +170,7 @@ void ZmqEndpoint::close() {
   impl_->core.context.shutdown();
   for (auto& inbox : impl_->inboxes)
     if (inbox) inbox->join();
+  impl_->gatekeeper.reset();
   impl_->core.context.close();  // waits for what lingers
 }
 
@@ -162,6 +189,7 @@ TransportStats ZmqEndpoint::stats() const {
   }
   for (usize i = 0; i < kDrops; ++i) s.drops[i] = get(impl_->core.drops[i]);
   s.bad_beats = get(impl_->core.bad_beats);
+  s.refused_keys = get(impl_->core.refused_keys);
   return s;
 }
 }  // namespace pangea::transport

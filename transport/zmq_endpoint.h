@@ -21,6 +21,7 @@
 #include "emu/base/result.h"
 #include "transport/endpoint.h"
 #include "transport/frame.h"
+#include "transport/keys.h"
 #include "transport/peers.h"
 
 namespace pangea::transport {
@@ -45,12 +46,17 @@ struct EndpointOptions {
   /// How long close() lets frames that are already queued drain. Unit: ns.
   u64 linger_ns = 500'000'000;
   PeerLimits limits;
+  /// Not null: every link is encrypted, and peers are those of its list alone.
+  std::shared_ptr<const LinkKeys> keys;
+  /// Without keys only loopback and ipc:// are spoken to, unless this says otherwise.
+  bool insecure_plaintext = false;
 };
 
 struct PeerAddress {
   NodeId node;
   std::string name;  // for people: "node 1 (tcp://10.0.0.2:7000)"
   Addresses addresses;
+  PublicKey key;  // where keys are in use
 };
 
 /// Counted since creation. One frame is counted once, with its envelope.
@@ -62,6 +68,7 @@ struct TransportStats {
   std::array<ChannelCounts, kChannels> channels;
   std::array<u64, kDrops> drops{};  // by transport::Drop, all channels
   u64 bad_beats = 0;                // heartbeats that were not believed
+  u64 refused_keys = 0;             // connections of keys that the list does not name
 };
 
 class ZmqEndpoint final : public Endpoint {

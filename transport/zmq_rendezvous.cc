@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "transport/handshake.h"
+#include "transport/zmq_curve.h"
 #include "transport/zmq_socket.h"
 
 namespace pangea::transport {
@@ -33,6 +35,19 @@ std::optional<std::vector<zmq::message_t>> take_parts(ZmqSocket& s, usize parts)
   if (count != parts) all.clear();
   return all;
 }
+/// First part of a monitor's message: 16-bit event, 32-bit value (zmq_socket_monitor(3)).
+struct MonitorEvent {
+  u16 event = 0;
+  u32 value = 0;
+};
+MonitorEvent monitor_event(const std::vector<zmq::message_t>& parts) {
+  MonitorEvent e;
+  if (parts.empty() || parts[0].size() < sizeof e.event + sizeof e.value) return e;
+  const u8* p = static_cast<const u8*>(parts[0].data());
+  std::memcpy(&e.event, p, sizeof e.event);
+  std::memcpy(&e.value, p + sizeof e.event, sizeof e.value);
+  return e;
+}
 std::vector<u8> copy(const zmq::message_t& m) {
   const Bytes b = bytes_of(m);
   return {b.begin(), b.end()};
@@ -40,20 +55,56 @@ std::vector<u8> copy(const zmq::message_t& m) {
 }  // namespace
 
 struct RendezvousListener::Impl {
+  ~Impl();
+  Status use_keys(std::shared_ptr<const LinkKeys> keys);
+  void look_at_monitor();
+
   zmq::context_t context{1};
-  ZmqSocket socket;
+  TurnedAway turned_away;
+  std::unique_ptr<Gatekeeper> gatekeeper;
+  ZmqSocket socket, monitor;
   std::string uri;
 };
 
-RendezvousListener::RendezvousListener(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-RendezvousListener::~RendezvousListener() { impl_->socket.close(kLingerMs); }
+RendezvousListener::Impl::~Impl() {
+  monitor.close();
+  socket.close(kLingerMs);
+  context.shutdown();  // ends the gatekeeper; what lingers still leaves
+}
 
-Result<std::unique_ptr<RendezvousListener>> RendezvousListener::open(const std::string& uri) {
+RendezvousListener::RendezvousListener(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RendezvousListener::~RendezvousListener() = default;
+
+Status RendezvousListener::Impl::use_keys(std::shared_ptr<const LinkKeys> keys) {
+  auto g = Gatekeeper::open(context, keys, [this](const PublicKey& key, const std::string& address) {
+    if (turned_away)
+      turned_away(fmt::format("{} called with key {}, which the -peers file does not have", address, text_of(key)));
+  });
+  if (!g) return g.error();
+  gatekeeper = std::move(*g);
+  if (auto s = listen_with_keys(socket, *keys); !s) return s;
+  auto m = ZmqSocket::make(context, zmq::socket_type::pair, kQueue, 1024);
+  if (!m) return m.error();
+  constexpr const char* kName = "inproc://listener";
+  if (zmq_socket_monitor(socket.handle(), kName,
+                         ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) != 0)
+    return Error{"cannot watch who calls", zmq_strerror(zmq_errno()), ""};
+  if (auto s = m->connect(kName); !s) return s;
+  monitor = std::move(*m);
+  return ok();
+}
+
+Result<std::unique_ptr<RendezvousListener>> RendezvousListener::open(const std::string& uri,
+                                                                     std::shared_ptr<const LinkKeys> keys,
+                                                                     TurnedAway turned_away) {
   auto impl = std::make_unique<Impl>();
+  impl->turned_away = std::move(turned_away);
   auto s = ZmqSocket::make(impl->context, zmq::socket_type::router, kQueue, kJoinMessageMax);
   if (!s) return s.error();
   impl->socket = std::move(*s);
   impl->socket.set(ZMQ_ROUTER_MANDATORY, 1);  // so that a dead coordinator is noticed
+  if (keys)
+    if (auto ready = impl->use_keys(keys); !ready) return ready.error();
   if (auto bound = impl->socket.bind(uri); !bound) return bound.error();
   impl->uri = uri.starts_with("ipc://") ? uri : impl->socket.last_endpoint();
   return std::unique_ptr<RendezvousListener>(new RendezvousListener(std::move(impl)));
@@ -61,9 +112,19 @@ Result<std::unique_ptr<RendezvousListener>> RendezvousListener::open(const std::
 
 const std::string& RendezvousListener::uri() const { return impl_->uri; }
 
+void RendezvousListener::Impl::look_at_monitor() {
+  while (auto parts = take_parts(monitor, 2)) {
+    // Either end may be the first to hang up, so that it cannot be told which of these it was.
+    if (turned_away && monitor_event(*parts).event)
+      turned_away("somebody called who uses no keys, or expects another key here than this computer's");
+  }
+}
+
 std::optional<RendezvousListener::Message> RendezvousListener::next(int timeout_ms) {
-  zmq_pollitem_t item{impl_->socket.handle(), 0, ZMQ_POLLIN, 0};
-  if (zmq_poll(&item, 1, timeout_ms) <= 0) return std::nullopt;
+  zmq_pollitem_t items[] = {{impl_->socket.handle(), 0, ZMQ_POLLIN, 0}, {impl_->monitor.handle(), 0, ZMQ_POLLIN, 0}};
+  const bool keys = impl_->monitor.open();
+  if (zmq_poll(items, keys ? 2 : 1, timeout_ms) <= 0) return std::nullopt;
+  if (keys) impl_->look_at_monitor();
   auto parts = take_parts(impl_->socket, 2);
   if (!parts || parts->empty()) return std::nullopt;  // a stranger's
   const char* address = zmq_msg_gets((*parts)[1].handle(), "Peer-Address");
@@ -86,10 +147,13 @@ struct RendezvousCaller::Impl {
   std::optional<Kind> look_at_monitor(Line& l);
 
   zmq::context_t context{1};
+  std::shared_ptr<const LinkKeys> keys;
   std::vector<Line> lines;
 };
 
-RendezvousCaller::RendezvousCaller() : impl_(std::make_unique<Impl>()) {}
+RendezvousCaller::RendezvousCaller(std::shared_ptr<const LinkKeys> keys) : impl_(std::make_unique<Impl>()) {
+  impl_->keys = std::move(keys);
+}
 RendezvousCaller::~RendezvousCaller() {
   for (auto& l : impl_->lines) {
     // Also where nobody seems to have picked up: the connection may be made this moment, and a node that has been
@@ -99,15 +163,17 @@ RendezvousCaller::~RendezvousCaller() {
   }
 }
 
-Status RendezvousCaller::add(const std::string& uri) {
+Status RendezvousCaller::add(const std::string& uri, const PublicKey& peer) {
   Impl::Line l;
   auto socket = ZmqSocket::make(impl_->context, zmq::socket_type::dealer, kQueue, kJoinMessageMax);
   if (!socket) return socket.error();
   auto monitor = ZmqSocket::make(impl_->context, zmq::socket_type::pair, kQueue, 1024);
   if (!monitor) return monitor.error();
   socket->set(ZMQ_RECONNECT_IVL, kRetryMs);
+  if (impl_->keys)
+    if (auto s = call_with_keys(*socket, *impl_->keys, peer); !s) return s;
   constexpr int kEvents = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                          ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+                          ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
   const std::string name = fmt::format("inproc://line-{}", impl_->lines.size());
   if (zmq_socket_monitor(socket->handle(), name.c_str(), kEvents) != 0)
     return Error{"cannot watch the connection to " + uri, zmq_strerror(zmq_errno()), ""};
@@ -128,13 +194,14 @@ bool RendezvousCaller::connected(usize index) const { return impl_->lines[index]
 
 std::optional<RendezvousCaller::Kind> RendezvousCaller::Impl::look_at_monitor(Line& l) {
   while (auto parts = take_parts(l.monitor, 2)) {
-    if (parts->empty() || (*parts)[0].size() < sizeof(u16)) continue;
-    const u16 event = *static_cast<const u16*>((*parts)[0].data());
-    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+    const MonitorEvent e = monitor_event(*parts);
+    if (e.event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
       l.connected = true;
-    } else if (!l.ended && (l.connected || event != ZMQ_EVENT_DISCONNECTED)) {
+    } else if (!l.ended && (l.connected || (e.event && e.event != ZMQ_EVENT_DISCONNECTED))) {
       l.ended = true;
-      return l.connected ? Kind::Broken : Kind::NotOurs;
+      if (l.connected) return Kind::Broken;
+      if (e.event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) return Kind::Refused;
+      return keys ? Kind::WrongKey : Kind::NotOurs;  // who cannot read our greeting says nothing and hangs up
     }
   }
   return std::nullopt;

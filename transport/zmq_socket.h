@@ -65,7 +65,9 @@ class ZmqSocket {
     size_t size = sizeof text;
     return zmq_getsockopt(handle(), ZMQ_LAST_ENDPOINT, text, &size) == 0 ? text : "";
   }
-  void set(int option, int value) { zmq_setsockopt(handle(), option, &value, sizeof value); }
+  /// False: ZeroMQ does not take it.
+  bool set(int option, int value) { return set(option, &value, sizeof value); }
+  bool set(int option, const void* value, usize size) { return zmq_setsockopt(handle(), option, value, size) == 0; }
   /// What is queued may still leave for `linger_ms` after this.
   void close(int linger_ms = 0) {
     if (!open()) return;

@@ -10,6 +10,7 @@
 #include "emu/machine/debug/gdb_server.h"
 #include "emu/machine/local_machine.h"
 #include "emu/machine/node/cluster.h"
+#include "emu/machine/node/link_keys.h"
 #include "emu/machine/signals.h"
 #include "emu/machine/statistics.h"
 
@@ -105,6 +106,8 @@ Status Run::prepare() {
   if (!cpu) return cpu.error();
   // A bad secret is an error even where no other node would ask for it.
   if (const auto secret = read_secret(options_.secret_file); !secret) return secret.error();
+  if (transport::EndpointOptions unused; true)  // likewise a bad key
+    if (Status s = use_link_options(options_.links, unused); !s) return s;
   if (options_.nodes > 1 || !options_.peers.empty()) {
     auto cluster = Cluster::join(options_, *cpu, {clock_, wall_, entropy_}, signals_, control_);
     if (!cluster) return cluster.error();

@@ -39,7 +39,7 @@ PRIVATE_HEADERS = [
     ("transport/zmq_core.h", ["transport/zmq_*", "transport/*_test.cc"], "transport/endpoint.h"),
     ("asmjit/*", ["jit/stubs.cc", "jit/emit*"], "jit/host_asm.h, or a stub made in jit/stubs.cc"),
     ("capstone/*", ["emu/x86/disasm.cc", "*_test.cc", "tests/*"], "emu/x86/disasm.h"),
-    ("sodium.h", ["transport/handshake.cc"], "transport/handshake.h"),
+    ("sodium.h", ["transport/handshake.cc", "transport/keys.cc"], "transport/handshake.h"),
     ("CLI/*", ["emu/machine/cli/*"], "emu/machine/cli/options.h"),
     ("nlohmann/*", ["emu/machine/statistics.*", "*_test.cc", "tests/*", "bench/*"], "emu/machine/statistics.h"),
     ("benchmark/*", ["bench/*"], "a test, or a program in bench/"),

@@ -95,7 +95,7 @@ TEST(Cli, EverythingTogether) {
   EXPECT_EQ(o.debug_exit->port, 0xf4);
   EXPECT_EQ(o.debug_exit->bytes, 4);
   EXPECT_EQ(o.nodes, 2u);
-  EXPECT_EQ(o.peers, (Words{"tcp://h:1", "tcp://h:2"}));
+  EXPECT_EQ(o.peers, (std::vector<PeerOption>{{"tcp://h:1", ""}, {"tcp://h:2", ""}}));
   EXPECT_EQ(o.rtc.unix_seconds, 1704067200u);
 }
 
@@ -126,6 +126,24 @@ TEST(Cli, ErrorsSayWhatAndWhatToDo) {
   EXPECT_EQ(error({"-nographic=1"}), "-nographic: takes no value; see -h");
   EXPECT_EQ(error({"-device", "e1000"}),
             "-device e1000: not supported; the device there is: isa-debug-exit,iobase=0xf4,iosize=4");
+}
+
+TEST(Cli, KeysBelongTogether) {
+  EXPECT_EQ(run({"-node", "tcp://h:1,peer=bob"}).peers, (std::vector<PeerOption>{{"tcp://h:1", "bob"}}));
+  EXPECT_EQ(run({"-key", "k", "-peers", "p"}).links.peers_file, "p");
+  EXPECT_TRUE(run({"-insecure-plaintext"}).links.insecure_plaintext);
+  EXPECT_EQ(error({"-key", "k"}), "-key: -key and -peers belong together; give both");
+  EXPECT_EQ(error({"-peers", "p"}), "-peers: -key and -peers belong together; give both");
+  EXPECT_EQ(error({"-key", "k", "-peers", "p", "-insecure-plaintext"}),
+            "-insecure-plaintext: there is a -key as well; leave one of them out");
+  EXPECT_EQ(error({"-node", "tcp://h:1,per=bob"}),
+            "-node tcp://h:1,per=bob: only ,peer=NAME may follow the address; write tcp://HOST:PORT,peer=NAME");
+  const auto k = parse_command_line({"keygen", "-key", "f", "-name", "bob"});
+  ASSERT_TRUE(k);
+  EXPECT_EQ(k->kind, Command::Kind::Keygen);
+  EXPECT_EQ(k->keygen.name, "bob");
+  EXPECT_FALSE(parse_command_line({"keygen"}));
+  EXPECT_FALSE(parse_command_line({"keygen", "-key", "f", "-name", "two words"}));
 }
 
 TEST(Cli, Commands) {

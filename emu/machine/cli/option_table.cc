@@ -33,7 +33,12 @@ constexpr OptionRow kRun[] = {
     {"parallel", "none", nullptr, G::Console},
     {"vga", "none", nullptr, G::Console},
     {"nodes", "N", "node processes on this computer [1]", G::Nodes},
-    {"node", "ENDPOINT", "one more node, where `pangea node` waits: tcp://HOST:PORT (repeatable)", G::Nodes, true},
+    {"node", "ENDPOINT", "one more node, where `pangea node` waits: tcp://HOST:PORT[,peer=NAME] (repeatable)", G::Nodes,
+     true},
+    {"key", "FILE", "this computer's key, made by `pangea keygen`: links are encrypted", G::Nodes},
+    {"peers", "FILE", "who may be at the other end: lines NAME PUBLIC-KEY", G::Nodes},
+    {"insecure-plaintext", nullptr, "allow other computers without keys: anyone on the way reads and writes the guest",
+     G::Nodes},
     {"secret", "FILE", "secret that all nodes must have", G::Nodes},
     {"check", "coherence", "watch the coherence protocol while it runs", G::Nodes},
     {"gdb", "tcp::PORT", "wait for gdb there", G::Debugging},
@@ -73,6 +78,10 @@ constexpr OptionRow kRun[] = {
 
 constexpr OptionRow kNode[] = {
     {"listen", "ENDPOINT", "where to wait for `pangea run`: tcp://ADDRESS:PORT or ipc://PATH", G::Nodes},
+    {"key", "FILE", "this computer's key, made by `pangea keygen`: links are encrypted", G::Nodes},
+    {"peers", "FILE", "who may be at the other end: lines NAME PUBLIC-KEY", G::Nodes},
+    {"insecure-plaintext", nullptr, "allow other computers without keys: anyone on the way reads and writes the guest",
+     G::Nodes},
     {"secret", "FILE", "secret that all nodes must have", G::Nodes},
     {"d", "LIST", "log categories, comma-separated; -d help lists them", G::Debugging},
     {"D", "FILE", "log file [stderr]", G::Debugging},
@@ -81,6 +90,14 @@ constexpr OptionRow kNode[] = {
     {"help", nullptr, nullptr, G::Other},
     {"version", nullptr, nullptr, G::Other},
     {"child", nullptr, nullptr, G::Other},
+};
+
+constexpr OptionRow kKeygen[] = {
+    {"key", "FILE", "the key file: made, readable by you alone; never overwritten", G::Nodes},
+    {"name", "NAME", "what to call this computer in the line that is printed [its host name]", G::Nodes},
+    {"show", nullptr, "print the line of a key file that exists", G::Nodes},
+    {"h", nullptr, "this page", G::Other},
+    {"help", nullptr, nullptr, G::Other},
 };
 
 constexpr const char* title(OptionGroup g) {
@@ -120,6 +137,7 @@ constexpr const char* kExitHelp =
 
 std::span<const OptionRow> run_options() { return kRun; }
 std::span<const OptionRow> node_options() { return kNode; }
+std::span<const OptionRow> keygen_options() { return kKeygen; }
 
 const OptionRow* find_option(std::span<const OptionRow> rows, std::string_view name) {
   for (const OptionRow& r : rows)
@@ -156,9 +174,10 @@ std::string main_help() {
          "\n"
          "  pangea run -kernel FILE [options]    run a guest; options are spelled as QEMU spells them\n"
          "  pangea node -listen ENDPOINT         lend this computer to a machine that runs elsewhere\n"
+         "  pangea keygen -key FILE              make this computer's key for links to others\n"
          "  pangea --version\n"
          "\n"
-         "  pangea run -h and pangea node -h list the options.\n";
+         "  pangea run -h, pangea node -h and pangea keygen -h list the options.\n";
 }
 
 std::string run_help() {
@@ -167,7 +186,8 @@ std::string run_help() {
          "Runs one x86-64 guest, on this computer or over several.\n"
          "  pangea run -m 1G -smp 2 -kernel vmlinuz -initrd initrd.img -append 'console=ttyS0' -nographic\n"
          "  pangea run -nodes 2 -m 1G -smp 2 -kernel vmlinuz ...        two nodes on this computer\n"
-         "  pangea run -node tcp://10.0.0.2:7000 -m 4G -smp 4 ...       one node here, one there\n" +
+         "  pangea run -node tcp://10.0.0.2:7000 -m 4G -smp 4 ...       one node here, one there\n"
+         "  (the last with -key and -peers: see pangea keygen -h)\n" +
          rows_help(kRun) + kExitHelp;
 }
 
@@ -176,8 +196,19 @@ std::string node_help() {
          "\n"
          "Waits for a machine (`pangea run ... -node ENDPOINT`), lends it this computer's vCPUs and memory, and ends\n"
          "with it.\n"
-         "  pangea node -listen tcp://0.0.0.0:7000\n" +
+         "  pangea node -listen tcp://0.0.0.0:7000 -key own.key -peers peers\n" +
          rows_help(kNode) +
          "\nExit status: 0 the machine ended, 2 usage or host, 3 the machine's other nodes were lost\n";
+}
+
+std::string keygen_help() {
+  return "usage: pangea keygen -key FILE [-name NAME] [-show]\n"
+         "\n"
+         "Makes the key by which other computers know this one, and prints NAME PUBLIC-KEY. On each computer:\n"
+         "  pangea keygen -key own.key -name 10.0.0.2 >>peers\n"
+         "Put the lines of all computers into one file and give it to each: `-key own.key -peers peers`, with\n"
+         "`pangea node` and `pangea run`. A NAME that is the host of `-node tcp://HOST:PORT` says whose key must be\n"
+         "there; so does `-node tcp://HOST:PORT,peer=NAME`.\n" +
+         rows_help(kKeygen);
 }
 }  // namespace pangea::machine

@@ -24,6 +24,7 @@ struct OptionRow {
 
 std::span<const OptionRow> run_options();
 std::span<const OptionRow> node_options();
+std::span<const OptionRow> keygen_options();
 /// Row of an option, or null.
 const OptionRow* find_option(std::span<const OptionRow> rows, std::string_view name);
 
@@ -38,4 +39,5 @@ Result<std::vector<std::string>> normalise_arguments(std::span<const OptionRow> 
 std::string main_help();
 std::string run_help();
 std::string node_help();
+std::string keygen_help();
 }  // namespace pangea::machine

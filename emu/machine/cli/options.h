@@ -21,6 +21,19 @@ struct RtcOption {
   u64 unix_seconds = 0;  // Base::Date
 };
 
+/// How this process and others on the network know each other.
+struct LinkOptions {
+  std::string key_file, peers_file;  // both or neither
+  bool insecure_plaintext = false;   // other computers without keys
+};
+
+/// `-node ENDPOINT[,peer=NAME]`.
+struct PeerOption {
+  std::string endpoint;
+  std::string name;  // its line in the list of peers; empty: by host
+  bool operator==(const PeerOption&) const = default;
+};
+
 struct RunOptions {
   u64 memory_bytes = u64{512} << 20;
   u32 vcpus = 1;
@@ -42,14 +55,16 @@ struct RunOptions {
   bool one_insn_per_block = false;
   u64 torture_seed = 0;  // 0: no torture
   bool check_coherence = false;
-  u32 nodes = 1;                   // node processes on this computer
-  std::vector<std::string> peers;  // endpoints of waiting nodes on other computers
-  std::string secret_file;         // cluster secret; empty: none
+  u32 nodes = 1;                  // node processes on this computer
+  std::vector<PeerOption> peers;  // waiting nodes on other computers
+  std::string secret_file;        // cluster secret; empty: none
+  LinkOptions links;
 };
 
 struct NodeOptions {
   std::string listen;  // endpoint
   std::string secret_file;
+  LinkOptions links;
   std::string log_categories, log_file;
   std::string stats_file;
   bool once = true;  // serve one machine, then end
@@ -57,11 +72,19 @@ struct NodeOptions {
   bool child = false;
 };
 
+/// `pangea keygen`.
+struct KeygenOptions {
+  std::string key_file;
+  std::string name;   // empty: the host's
+  bool show = false;  // print the public key of a file that exists
+};
+
 /// What the process has to do.
 struct Command {
-  enum class Kind : u8 { Run, Node, Print } kind = Kind::Print;
+  enum class Kind : u8 { Run, Node, Keygen, Print } kind = Kind::Print;
   RunOptions run;
   NodeOptions node;
+  KeygenOptions keygen;
   std::string text;  // Kind::Print: goes to stdout, exit status 0
 };
 

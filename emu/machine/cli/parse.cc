@@ -177,18 +177,34 @@ Status read_words(const Given& g) {
 }
 
 Status read_nodes(const Given& g, RunOptions& out) {
-  out.peers = all(g, "node");
+  for (const std::string& text : all(g, "node")) {
+    PeerOption p{text.substr(0, text.find(',')), ""};
+    constexpr std::string_view kPeer = ",peer=";
+    const std::string rest = text.substr(p.endpoint.size());
+    if (!is_endpoint(p.endpoint)) return not_an_endpoint("-node " + text);
+    if (!rest.empty() && (!rest.starts_with(kPeer) || rest.size() == kPeer.size()))
+      return Error{"-node " + text, "only ,peer=NAME may follow the address", "write tcp://HOST:PORT,peer=NAME"};
+    if (!rest.empty()) p.name = rest.substr(kPeer.size());
+    out.peers.push_back(std::move(p));
+  }
   if (given(g, "nodes")) {
     const auto n = parse_u64(last(g, "nodes"));
     if (!n || *n == 0 || *n > kMaxNodes)
       return Error{"-nodes " + last(g, "nodes"), fmt::format("not a number from 1 to {}", kMaxNodes), "write -nodes 2"};
     out.nodes = static_cast<u32>(*n);
   }
-  for (const std::string& peer : out.peers)
-    if (!is_endpoint(peer)) return not_an_endpoint("-node " + peer);
   if (out.nodes + out.peers.size() > kMaxNodes)
     return Error{"-node", fmt::format("more than {} nodes", kMaxNodes), "ask for fewer"};
   return ok();
+}
+
+Result<LinkOptions> read_links(const Given& g) {
+  LinkOptions o{last(g, "key"), last(g, "peers"), given(g, "insecure-plaintext")};
+  if (o.key_file.empty() != o.peers_file.empty())
+    return Error{o.key_file.empty() ? "-peers" : "-key", "-key and -peers belong together", "give both"};
+  if (o.insecure_plaintext && !o.key_file.empty())
+    return Error{"-insecure-plaintext", "there is a -key as well", "leave one of them out"};
+  return o;
 }
 
 Status read_gdb(const Given& g, RunOptions& out) {
@@ -243,6 +259,9 @@ Result<Command> parse_run(const std::vector<std::string>& arguments) {
   for (const Step step :
        {read_memory, read_smp, read_machine, read_devices, read_rtc, read_nodes, read_gdb, read_torture})
     if (Status s = step(*g, c.run); !s) return s.error();
+  auto links = read_links(*g);
+  if (!links) return links.error();
+  c.run.links = *std::move(links);
   if (Status s = read_words(*g); !s) return s.error();
   if (c.run.kernel.empty()) return Error{"run", "no kernel given", "add -kernel FILE (and see pangea run -h)"};
   if (c.run.serial.size() > 4) return Error{"-serial", "a PC has four serial lines", "leave some out"};
@@ -257,12 +276,26 @@ Result<Command> parse_node(const std::vector<std::string>& arguments) {
   Command c{.kind = Command::Kind::Node};
   c.node.listen = last(*g, "listen");
   c.node.secret_file = last(*g, "secret");
+  auto links = read_links(*g);
+  if (!links) return links.error();
+  c.node.links = *std::move(links);
   c.node.log_categories = last(*g, "d");
   c.node.log_file = last(*g, "D");
   c.node.stats_file = last(*g, "stats");
   c.node.child = given(*g, "child");
   if (c.node.listen.empty()) return Error{"node", "no place to wait at", "add -listen tcp://0.0.0.0:7000"};
   if (!is_endpoint(c.node.listen)) return not_an_endpoint("-listen " + c.node.listen);
+  return c;
+}
+
+Result<Command> parse_keygen(const std::vector<std::string>& arguments) {
+  auto g = collect(keygen_options(), arguments);
+  if (!g) return g.error();
+  if (given(*g, "h") || given(*g, "help")) return Command{.text = keygen_help()};
+  Command c{.kind = Command::Kind::Keygen, .keygen = {last(*g, "key"), last(*g, "name"), given(*g, "show")}};
+  if (c.keygen.key_file.empty()) return Error{"keygen", "no file given", "add -key FILE"};
+  if (c.keygen.name.find_first_of(" \t\r\n#") != std::string::npos)
+    return Error{"-name " + c.keygen.name, "a name is one word without '#'", "choose another"};
   return c;
 }
 }  // namespace
@@ -276,6 +309,7 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments) {
   const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
   if (first == "run") return parse_run(rest);
   if (first == "node") return parse_node(rest);
-  return Error{first, "not a command", "use pangea run or pangea node (see pangea -h)"};
+  if (first == "keygen") return parse_keygen(rest);
+  return Error{first, "not a command", "use pangea run, pangea node or pangea keygen (see pangea -h)"};
 }
 }  // namespace pangea::machine

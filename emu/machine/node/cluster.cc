@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "emu/base/log.h"
+#include "emu/machine/node/link_keys.h"
 #include "emu/machine/node/wire.h"
 
 namespace pangea::machine {
@@ -96,7 +97,7 @@ transport::NodeOffer host_offer() {
   return {.features = feature_words(x86::host_features()), .memory_bytes = memory, .vcpus = kVcpusPerNodeMax};
 }
 
-transport::CoordinatorOptions Cluster::join_options(const x86::CpuidConfig& wanted) {
+Result<transport::CoordinatorOptions> Cluster::join_options(const x86::CpuidConfig& wanted) {
   transport::CoordinatorOptions o;
   o.common.offer = host_offer();
   o.common.timeouts = {.connect_ns = 10 * kSecond, .stage_ns = 10 * kSecond, .hello_ns = 0};
@@ -112,7 +113,15 @@ transport::CoordinatorOptions Cluster::join_options(const x86::CpuidConfig& want
           {static_cast<int>(ExitStatus::NodeLost), fmt::format("node {} has left the machine", node.v), false});
     gone(node);
   };
-  for (const std::string& uri : endpoints_) o.nodes.push_back({.uri = uri});
+  // Nodes that this process has started itself are reached by names that nobody else can take.
+  if (!options_.peers.empty())
+    if (Status s = use_link_options(options_.links, o.common.endpoint); !s) return s.error();
+  auto secret = read_secret(options_.secret_file);
+  if (!secret) return secret.error();
+  o.common.secret = *secret;
+  auto nodes = node_requests(endpoints_, o.common.endpoint.keys.get());
+  if (!nodes) return nodes.error();
+  o.nodes = *std::move(nodes);
   // `max` means what all have; any other model must be there in full.
   if (!options_.cpu.starts_with("max")) o.required_features = feature_words(wanted);
   o.feature_name = [](usize word, unsigned bit) {
@@ -129,37 +138,40 @@ void Cluster::gone(NodeId node) {
   if (transport::ControlLink* control = calls_of_.load()) control->peer_gone(node);
 }
 
+Status Cluster::start_children() {
+  for (u32 n = 1; n < options_.nodes; ++n) {
+    const std::string uri = fmt::format("ipc://@pangea-{}-{:016x}-{}", getpid(), ports_.entropy.next_u64(), n);
+    std::vector<std::string> arguments{"node", "-child", "-listen", uri};
+    if (!options_.secret_file.empty()) arguments.insert(arguments.end(), {"-secret", options_.secret_file});
+    if (!options_.log_categories.empty()) arguments.insert(arguments.end(), {"-d", options_.log_categories});
+    if (!options_.log_file.empty())
+      arguments.insert(arguments.end(), {"-D", fmt::format("{}.node{}", options_.log_file, n)});
+    if (Status s = children_.start(arguments); !s) return s.error();
+    endpoints_.push_back({uri, ""});
+  }
+  return ok();
+}
+
 Result<std::unique_ptr<Cluster>> Cluster::join(const RunOptions& options, x86::CpuidConfig& wanted, HostPorts ports,
                                                const Signals& signals, RunControl& control) {
-  auto secret = read_secret(options.secret_file);
-  if (!secret) return secret.error();
   std::unique_ptr<Cluster> c(new Cluster(options, ports, control));
   if (options.nodes > 1 && !options.peers.empty())
     return Error{"-nodes", "cannot be mixed with -node", "start `pangea node` on this computer for more nodes here"};
   c->endpoints_ = options.peers;
-  for (u32 n = 1; n < options.nodes; ++n) {
-    const std::string uri = fmt::format("ipc://@pangea-{}-{:016x}-{}", getpid(), ports.entropy.next_u64(), n);
-    std::vector<std::string> arguments{"node", "-child", "-listen", uri};
-    if (!options.secret_file.empty()) arguments.insert(arguments.end(), {"-secret", options.secret_file});
-    if (!options.log_categories.empty()) arguments.insert(arguments.end(), {"-d", options.log_categories});
-    if (!options.log_file.empty())
-      arguments.insert(arguments.end(), {"-D", fmt::format("{}.node{}", options.log_file, n)});
-    if (Status s = c->children_.start(arguments); !s) return s.error();
-    c->endpoints_.push_back(uri);
-  }
-  transport::CoordinatorOptions o = c->join_options(wanted);
-  o.common.secret = *secret;
+  if (Status s = c->start_children(); !s) return s.error();
+  auto o = c->join_options(wanted);
+  if (!o) return o.error();
   std::atomic<bool> cancel{false};
-  o.common.cancel = &cancel;
+  o->common.cancel = &cancel;
   Result<transport::Membership> m = Error{"join", "not done", ""};
   u32 dead = 0;
   const int caught = run_cancellable(
-      signals, cancel, [&] { m = transport::coordinate(o, ports.clock, ports.entropy); },
+      signals, cancel, [&] { m = transport::coordinate(*o, ports.clock, ports.entropy); },
       [&] { return dead == 0 && (dead = c->children_.ended()) != 0; });
   if (caught) return Error{"join", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
   if (!m && dead)
-    return Error{fmt::format("node {} ({}) is lost", dead, c->endpoints_[dead - 1]), "its process ended at start-up",
-                 "", ExitStatus::NodeLost};
+    return Error{fmt::format("node {} ({}) is lost", dead, c->endpoints_[dead - 1].endpoint),
+                 "its process ended at start-up", "", ExitStatus::NodeLost};
   if (!m) return m.error();
   c->membership_ = *std::move(m);
   const auto& words = c->membership_.features;

@@ -69,7 +69,8 @@ class Cluster {
  private:
   Cluster(const RunOptions& options, HostPorts ports, RunControl& control)
       : options_(options), ports_(ports), control_(control) {}
-  transport::CoordinatorOptions join_options(const x86::CpuidConfig& wanted);
+  Result<transport::CoordinatorOptions> join_options(const x86::CpuidConfig& wanted);
+  Status start_children();
   bool call_all(MachineMethod method);
   void gone(NodeId node);
   template <class F>
@@ -86,7 +87,7 @@ class Cluster {
   std::atomic<bool> ending_{false};
   std::atomic<NodeLink*> losses_to_{nullptr};  // told of losses, once they exist
   std::atomic<transport::ControlLink*> calls_of_{nullptr};
-  std::vector<std::string> endpoints_;
+  std::vector<PeerOption> endpoints_;
   transport::Membership membership_;
   std::unique_ptr<transport::ControlLink> control_link_;
   std::unique_ptr<NodeLink> link_;

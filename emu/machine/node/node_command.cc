@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "emu/base/host_ports.h"
 #include "emu/base/log.h"
 #include "emu/machine/debug/remote_debug.h"
 #include "emu/machine/node/cluster.h"
+#include "emu/machine/node/link_keys.h"
 #include "emu/machine/node/wire.h"
 #include "emu/machine/run.h"
 
@@ -37,6 +39,8 @@ class NodeProcess {
   void on_signal(int s);
   void forward_wishes();
   void report_vcpus();
+  /// Somebody without the right key has called. Any thread.
+  void turned_away(const std::string& why);
   /// The machine is over. Any thread; the first call counts.
   void over(int status, std::string message);
 
@@ -64,6 +68,7 @@ class NodeProcess {
 
   std::mutex mutex_;
   std::optional<Ending> over_;
+  std::vector<std::string> told_;
 };
 
 Status NodeProcess::join() {
@@ -89,6 +94,8 @@ Status NodeProcess::join() {
     // It says why before it leaves, on a channel of its own that may be slower.
     if (n.v == 0) deserted_.store(true), control_->wish(0);
   };
+  if (Status s = use_link_options(options_.links, w.common.endpoint); !s) return s;
+  w.turned_away = [this](const std::string& why) { turned_away(why); };
   std::atomic<bool> cancel{false};
   w.common.cancel = &cancel;
   auto waiting = transport::WaitingNode::listen(w, clock_, entropy_);
@@ -106,6 +113,15 @@ Status NodeProcess::join() {
   membership_ = *std::move(m);
   serve();
   return ok();
+}
+
+void NodeProcess::turned_away(const std::string& why) {
+  // Whoever reaches the port can cause this: each reason is told once, and not without end.
+  constexpr usize kToldMax = 16;
+  const std::lock_guard lock(mutex_);
+  if (told_.size() >= kToldMax || std::find(told_.begin(), told_.end(), why) != told_.end()) return;
+  told_.push_back(why);
+  fmt::print(stderr, "pangea: turned away: {}; still waiting\n", why);
 }
 
 void NodeProcess::over(int status, std::string message) {
