@@ -4,7 +4,8 @@
 //   Handler/...   the endpoint, reply seen by the handler on the receive thread, which sends the next request
 //   Waiter/...    the endpoint, reply handed to the thread that asked and sleeps: what a vCPU's page fault pays
 //   SpinWaiter/.. the same, but the asking thread spins
-// After the table the ratios of the medians to the bare one of the same wire are printed.
+// Wires: ipc, tcp, tcp_keys (CURVE), ipc_spin. After the table the ratios of the medians to the bare one of the same
+// wire are printed (tcp_keys: to bare tcp without keys), and what keys cost: the same with and without, in this run.
 #include <benchmark/benchmark.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -33,8 +34,27 @@ struct Wire {
   const char* name;
   bool tcp;
   bool spin;
+  bool keys = false;
 };
-constexpr Wire kWires[] = {{"ipc", false, false}, {"tcp", true, false}, {"ipc_spin", false, true}};
+constexpr Wire kWires[] = {
+    {"ipc", false, false}, {"tcp", true, false}, {"tcp_keys", true, false, true}, {"ipc_spin", false, true}};
+
+/// Keys of both ends, the same in both processes.
+struct FixedEntropy final : Entropy {
+  explicit FixedEntropy(u64 seed) : value(seed) {}
+  u64 next_u64() override { return value += 0x9e3779b97f4a7c15; }
+  u64 value;
+};
+KeyPair key_of(u16 node) {
+  FixedEntropy e(node + 1);
+  return draw_key_pair(e);
+}
+std::shared_ptr<const LinkKeys> keys_of(u16 node) {
+  auto k = std::make_shared<LinkKeys>();
+  k->own = key_of(node);
+  k->peers = {{"peer", key_of(1 - node).open}};
+  return k;
+}
 
 std::string bare_uri(const Wire& w) {
   return w.tcp ? "tcp://127.0.0.1:17901" : std::string("ipc://@pangea-bench-bare-") + w.name;
@@ -115,11 +135,12 @@ struct Node {
     EndpointOptions o;
     o.self = NodeId{self}, o.nodes = 2, o.machine = kMachine;
     if (w.spin) o.spin_ns[static_cast<usize>(Channel::Coherence)] = kSpinNs;
+    if (w.keys) o.keys = keys_of(self);
     endpoint = std::move(*ZmqEndpoint::create(o, host_clock));
     const std::string base = addresses(w, self).beat;
     const Addresses mine = *endpoint->bind(w.tcp ? "tcp://127.0.0.1" : base.substr(0, base.rfind('.')));
     const Addresses theirs = exchange(mine, to_peer, from_peer);
-    (void)endpoint->connect({{NodeId{static_cast<u16>(1 - self)}, "peer", theirs}});
+    (void)endpoint->connect({{NodeId{static_cast<u16>(1 - self)}, "peer", theirs, key_of(1 - self).open}});
   }
   static Addresses exchange(const Addresses& mine, int to_peer, int from_peer) {
     Addresses theirs;
@@ -200,15 +221,23 @@ int main(int argc, char** argv) {
     const auto add = [](benchmark::internal::Benchmark* b, double scale) {
       b->UseRealTime()->Unit(benchmark::kMicrosecond)->Iterations(static_cast<i64>(20'000 * scale));
     };
-    add(benchmark::RegisterBenchmark((std::string("Bare/") + w.name).c_str(), bare, w), 1);
+    if (!w.keys) add(benchmark::RegisterBenchmark((std::string("Bare/") + w.name).c_str(), bare, w), 1);
     for (const std::string mode : {"Handler", "Waiter", "SpinWaiter"})
       add(benchmark::RegisterBenchmark((mode + "/" + w.name).c_str(), endpoint, w, mode), mode == "Handler" ? 0.01 : 1);
   }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
   for (const auto& [name, us] : medians_us) {
-    const auto floor = medians_us.find("Bare" + name.substr(name.find('/')));
+    std::string wire = name.substr(name.find('/'));
+    if (wire == "/tcp_keys") wire = "/tcp";
+    const auto floor = medians_us.find("Bare" + wire);
     if (floor != medians_us.end())
       std::printf("%-24s p50 %7.1f us  %.2fx bare\n", name.c_str(), us, us / floor->second);
+  }
+  for (const std::string mode : {"Handler", "Waiter", "SpinWaiter"}) {
+    const auto with = medians_us.find(mode + "/tcp_keys"), without = medians_us.find(mode + "/tcp");
+    if (with != medians_us.end() && without != medians_us.end())
+      std::printf("keys cost %-14s %+.1f us  %.2fx\n", mode.c_str(), with->second - without->second,
+                  with->second / without->second);
   }
 }
