@@ -57,6 +57,9 @@ Outcome exec_rdtsc(Vcpu& c, const Insn&) {
 }
 
 Outcome exec_rdtscp(Vcpu& c, const Insn& insn) {
+  // RDTSCP "waits until all previous instructions have executed and all previous loads are globally visible" (SDM vol.
+  // 2B): without this the host reads its counter ahead of a guest's load that misses its cache.
+  __asm__ volatile("lfence" : : : "memory");
   EXEC_TRY(exec_rdtsc(c, insn));
   c.state().gpr[kRcx] = static_cast<u32>(c.state().tsc_aux);
   return Outcome::Next;
