@@ -18,6 +18,7 @@
 
 #include "emu/base/host_ports.h"
 #include "transport/frame.h"
+#include "transport/thread.h"
 #include "transport/zmq_endpoint.h"
 #include "transport/zmq_socket.h"
 
@@ -35,9 +36,21 @@ struct Wire {
   bool tcp;
   bool spin;
   bool keys = false;
+  bool packed = false;  // the threads that carry frames share one core, as they do in `pangea run`
+  int processor() const { return packed ? frame_processor() : kAnyProcessor; }
 };
-constexpr Wire kWires[] = {
-    {"ipc", false, false}, {"tcp", true, false}, {"tcp_keys", true, false, true}, {"ipc_spin", false, true}};
+constexpr Wire kWires[] = {{"ipc", false, false},
+                           {"tcp", true, false},
+                           {"tcp_keys", true, false, true},
+                           {"ipc_spin", false, true},
+                           {"tcp_packed", true, false, false, true},
+                           {"tcp_packed_keys", true, false, true, true}};
+
+zmq::context_t bare_context(const Wire& w) {
+  zmq::context_t context(1);
+  if (w.packed) zmq_ctx_set(context.handle(), ZMQ_THREAD_AFFINITY_CPU_ADD, w.processor());
+  return context;
+}
 
 /// Keys of both ends, the same in both processes.
 struct FixedEntropy final : Entropy {
@@ -103,7 +116,8 @@ double us_since(u64 start_ns) { return static_cast<double>(host_clock.now_ns() -
 
 void bare(benchmark::State& state, Wire w) {
   const pid_t peer = child([&] {
-    zmq::context_t context(1);
+    zmq::context_t context = bare_context(w);
+    run_on(w.processor());
     auto s = *ZmqSocket::make(context, zmq::socket_type::pair, 1000, 1 << 20);
     (void)s.bind(bare_uri(w));
     zmq::message_t m;
@@ -112,7 +126,7 @@ void bare(benchmark::State& state, Wire w) {
       s.send(m, false);
     }
   });
-  zmq::context_t context(1);
+  zmq::context_t context = bare_context(w);
   auto s = *ZmqSocket::make(context, zmq::socket_type::pair, 1000, 1 << 20);
   s.set(ZMQ_RECONNECT_IVL, 10);
   (void)s.connect(bare_uri(w));
@@ -134,6 +148,7 @@ struct Node {
   Node(const Wire& w, u16 self, int to_peer, int from_peer) {
     EndpointOptions o;
     o.self = NodeId{self}, o.nodes = 2, o.machine = kMachine;
+    o.processor = w.processor();
     if (w.spin) o.spin_ns[static_cast<usize>(Channel::Coherence)] = kSpinNs;
     if (w.keys) o.keys = keys_of(self);
     endpoint = std::move(*ZmqEndpoint::create(o, host_clock));

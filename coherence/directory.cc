@@ -142,7 +142,8 @@ void Directory::order_grant(PageNumber page, NodeId granter, const Msg& msg) {
   Transaction* t = transactions_.find(page);
   t->granter = granter;
   t->waits_for = msg.nodes;
-  s_.post(msg.kind == MsgKind::Grant ? msg.requester : granter, msg);
+  if (msg.kind == MsgKind::Grant) return s_.grant(msg, false);
+  s_.post(granter, msg);
 }
 
 bool Directory::ordered(NodeId from, const Msg& grant) const {

@@ -66,6 +66,8 @@ void Executor::carry_out(const Send& send, Incoming) {
       page = nullptr;
     }
   }
+  if (checker_ && msg.kind == MsgKind::Grant && msg.nodes == 0 && homes_.home(msg.page) == self_)
+    checker_->finished(msg.page, send.to, msg.want, msg.version, msg.checksum);  // nobody will say Done
   // Computed before the right became visible: by now agents may write.
   if (checker_ && msg.kind == MsgKind::Done) msg.checksum = installed_checksum_;
   PANGEA_LOG(coherence, "node {} -> {}: {}", self_.v, send.to.v, to_string(msg));

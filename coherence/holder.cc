@@ -82,7 +82,7 @@ void Holder::answer(const Order& order) {
   m.kind = MsgKind::Grant;
   const bool with_page = m.payload == Payload::Page;
   if (with_page) s_.stats.pages_sent++;
-  s_.post(m.requester, m, with_page);
+  s_.grant(m, with_page);
 }
 
 void Holder::drop(PageNumber page) {

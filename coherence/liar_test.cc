@@ -70,6 +70,7 @@ class Victim {
     Message m;
     m.from = NodeId{static_cast<u16>(1 + prng_.below(kNodes - 1))};
     m.msg.kind = static_cast<MsgKind>(prng_.below(8));
+    if (prng_.chance(1, 6)) m.msg.kind = MsgKind::Request;
     m.msg.want = static_cast<Want>(prng_.below(prng_.chance(1, 20) ? 5 : 3));
     m.msg.payload = static_cast<Payload>(prng_.below(prng_.chance(1, 20) ? 5 : 3));
     m.msg.page = any_page();

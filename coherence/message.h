@@ -5,7 +5,8 @@
 //   Invalidate  home -> holder        Lower your right to None, then acknowledge to the requester
 //   Grant       home|holder -> requester  Yours once every node in `nodes` has acknowledged
 //   Ack         holder -> requester   I no longer hold it
-//   Done        requester -> home     Installed; the next transaction of this page may start
+//   Done        requester -> home     Installed; the next transaction of this page may start (not after a grant by the
+//                                     home that waits for no Ack: see protocol.cc)
 #pragma once
 #include <span>
 #include <string>

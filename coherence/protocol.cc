@@ -31,6 +31,10 @@
 // own upgrade waits in the home's queue may be invalidated meanwhile. That is why a request names the *version* of its
 // bytes instead of claiming to hold the page: the home compares it when the request's turn comes, not when it was sent.
 //
+// The end of a transaction. The requester says Done, except where the home itself granted and nobody else had to
+// acknowledge: then the requester installs as soon as it reads the grant, and whatever the home tells it later about
+// this page comes behind the grant on the same channel. So the home takes its own grant for the Done.
+//
 // Versions. 64 bits, counted up by each grant of write rights. A frame keeps its bytes and their version when its page
 // is lost, so "same version" means "same bytes" and a grant then carries none. Version 0 is the untouched page: zeros,
 // on every node, without anyone having said so. A holder that finds its page all zero says so instead of sending it.
@@ -180,7 +184,9 @@ bool Protocol::Impl::fits(const Message& e) {
 void Protocol::Impl::deliver(NodeId from, const Msg& msg) {
   switch (msg.kind) {
     case MsgKind::Request: return directory.on_request(from, msg);
-    case MsgKind::Done: return directory.on_done(from, msg);
+    case MsgKind::Done:
+      // From ourselves it is in the requester's name (State::grant), or we are that.
+      return directory.on_done(from == s.cfg.self ? msg.requester : from, msg);
     case MsgKind::Fetch:
     case MsgKind::Invalidate: return holder.on_order(from, msg);
     case MsgKind::Grant:

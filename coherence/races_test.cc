@@ -12,15 +12,37 @@ TEST(Races, InvalidationCannotComeBetweenGrantAndInstall) {
   net.deliver(1, 0);
   net.deliver(2, 0);  // queued behind node 1's transaction
   net.hand_over(0);
-  net.deliver(0, 1);  // grant and install are one step ...
+  // The home's own grant ends the transaction, and what it says next comes behind it.
+  net.deliver(0, 1);  // grant and install are one step
   EXPECT_EQ(net.right(1, 3), Right::Read);
-  EXPECT_EQ(net.head(0, 1), nullptr);  // ... and no invalidation is under way yet
-  net.deliver(1, 0);                   // Done starts the next transaction
   ASSERT_TRUE(net.head(0, 1));
   EXPECT_EQ(net.head(0, 1)->msg.kind, MsgKind::Invalidate);
   net.settle();
   EXPECT_EQ(net.right(2, 3), Right::Write);
   EXPECT_EQ(net.right(1, 3), Right::None);
+  EXPECT_EQ(net.errors(), 0u);
+}
+
+TEST(Races, AfterAnotherNodesGrantTheNextTransactionWaitsForDone) {
+  TestNet net(3);
+  net.write(1, 3);
+  net.settle();  // owner: node 1, not the home
+  net.read(2, 3);
+  net.deliver(2, 0);
+  net.write(0, 3);    // queued behind node 2's transaction
+  net.deliver(0, 1);  // Fetch
+  net.hand_over(1);
+  net.deliver(1, 2);
+  EXPECT_EQ(net.right(2, 3), Right::Read);
+  EXPECT_EQ(net.head(0, 1), nullptr);
+  EXPECT_EQ(net.head(0, 2), nullptr);  // no invalidation is under way yet
+  net.deliver(2, 0);                   // Done
+  ASSERT_TRUE(net.head(0, 2));
+  EXPECT_EQ(net.head(0, 2)->msg.kind, MsgKind::Invalidate);
+  net.settle();
+  EXPECT_EQ(net.right(0, 3), Right::Write);
+  EXPECT_EQ(net.right(2, 3), Right::None);
+  EXPECT_EQ(net.errors(), 0u);
 }
 
 TEST(Races, AcknowledgementsMayOvertakeTheGrant) {

@@ -117,6 +117,7 @@ void Requester::on_grant(NodeId from, const Msg& msg) {
   if (!o || !o->sent || o->granted || o->serial != msg.serial || o->want != msg.want)
     return s_.reject(from, PeerError::UnknownTransaction);
   if (!grant_fits(msg, *o)) return s_.reject(from, PeerError::ImpossibleGrant);
+  o->ended = s_.ends_transaction(msg, from);
   accept(msg, *o);
   complete_if_ready(msg.page);
 }
@@ -168,9 +169,7 @@ void Requester::complete_if_ready(PageNumber page) {
   for (u64 m = served; m != 0; m &= m - 1) waiting_[static_cast<usize>(std::countr_zero(m))].active = false;
   s_.holds.installed(page, served, s_.now_ns);
   s_.out->push_back(Wake{page});
-  Msg done{.kind = MsgKind::Done, .want = o.want, .page = page, .requester = s_.cfg.self, .serial = o.serial};
-  done.version = o.version;
-  s_.post(s_.home(page), done);
+  if (!o.ended) finish(page, o);
 
   if (!write && o.wants_write) {
     *found = Outstanding{.want = Want::Write, .writers = o.writers, .since_ns = s_.now_ns};
@@ -179,6 +178,12 @@ void Requester::complete_if_ready(PageNumber page) {
   }
   s_.outstanding.erase(page);
   wake_refused();
+}
+
+void Requester::finish(PageNumber page, const Outstanding& o) {
+  Msg done{.kind = MsgKind::Done, .want = o.want, .page = page, .requester = s_.cfg.self, .serial = o.serial};
+  done.version = o.version;
+  s_.post(s_.home(page), done);
 }
 
 /// A place is free. All are woken, not one: it might find its page there and leave the place unused, and then nobody

@@ -35,6 +35,7 @@ class Requester {
   bool grant_fits(const Msg& msg, const Outstanding& o) const;
   void accept(const Msg& msg, Outstanding& o);
   void complete_if_ready(PageNumber page);
+  void finish(PageNumber page, const Outstanding& o);
   void send(PageNumber page, Outstanding& o);
   void join(Outstanding& o, Want want, AgentId agent);
   void ask_ahead(PageNumber page, Want want, AgentId agent);

@@ -14,6 +14,7 @@ struct Outstanding {
   Want want = Want::Read;
   bool sent = false;     // false: waits until a Drop of the page has finished
   bool granted = false;  // the Grant came; acknowledgements may be missing
+  bool ended = false;    // and it ended the transaction: no Done
   u64 serial = 0;
   u64 version = 0;           // of our copy, once granted
   u64 expected = 0;          // nodes whose Ack the grant asks for
@@ -58,6 +59,11 @@ struct State {
       out->push_back(Send{to, msg, with_page});
     }
   }
+  /// Grants on the home's behalf or as its holder. What the home itself grants while nobody else has to acknowledge
+  /// needs no Done of the requester: see "The end of a transaction" in protocol.cc.
+  void grant(const Msg& msg, bool with_page);
+  /// `grant`, sent by `from`, ends its transaction at the home.
+  bool ends_transaction(const Msg& grant, NodeId from) const;
   /// Drops a message. From ourselves it would be our own mistake.
   void reject(NodeId from, PeerError error) {
     PANGEA_ASSERT(from != cfg.self);

@@ -37,7 +37,7 @@ struct NodeOffer {
 };
 inline constexpr usize kFeatureWordsMax = 256;
 /// Changes whenever anything that nodes say to each other changes its meaning.
-inline constexpr u32 kProtocolVersion = 1;
+inline constexpr u32 kProtocolVersion = 3;
 
 /// Unit: ns.
 struct JoinTimeouts {

@@ -1,12 +1,38 @@
 // Threads of the transport: named for `top -H`, and deaf to signals meant for the process, which are the main thread's.
 #pragma once
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include <thread>
 #include <utility>
 
 namespace pangea::transport {
+
+inline constexpr int kAnyProcessor = -1;
+
+/// The processor on which all threads that carry frames should run, or kAnyProcessor when there is no choice.
+///
+/// A frame goes through several threads, none of which does much. To wake one on another processor, which may be
+/// asleep, costs more than all their work (bench/transport_bench: Packed); on one processor they follow each other at
+/// once. The last one that this process may use, so that all nodes on one computer choose the same.
+inline int frame_processor() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) return kAnyProcessor;
+  int last = CPU_SETSIZE - 1;
+  while (!CPU_ISSET(last, &set)) --last;
+  return last;
+}
+
+/// Has the calling thread run on `processor` only. Nothing depends on its success.
+inline void run_on(int processor) {
+  if (processor == kAnyProcessor) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
 
 /// Starts `f`. `name` has at most 15 characters. Faults of the thread's own (SIGSEGV and so on) stay deliverable.
 template <class F>

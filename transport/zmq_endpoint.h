@@ -41,6 +41,8 @@ struct EndpointOptions {
   /// How long each channel's thread polls for the next frame before it blocks. Unit: ns. Spinning saves one wake-up per
   /// frame on an idle core and costs far more than that when there are more threads than cores, hence 0.
   std::array<u64, kChannels> spin_ns{};
+  /// Where the threads that carry frames run (frame_processor() of thread.h); -1: anywhere.
+  int processor = -1;
   /// Frames that may wait for one peer on one channel at each end before the peer counts as lost.
   u32 queue_max = 4096;
   /// How long close() lets frames that are already queued drain. Unit: ns.

@@ -30,7 +30,10 @@ void Inbox::set_handler(Endpoint::Handler handler) {
 
 void Inbox::start() {
   constexpr const char* kNames[kChannels] = {"tp-control", "tp-coherence", "tp-interrupt", "tp-io"};
-  thread_ = start_thread(kNames[static_cast<usize>(channel_)], [this] { run(); });
+  thread_ = start_thread(kNames[static_cast<usize>(channel_)], [this] {
+    run_on(core_.options.processor);
+    run();
+  });
 }
 
 void Inbox::join() {

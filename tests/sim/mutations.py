@@ -44,6 +44,8 @@ MUTATIONS = [
     ('a zero page is not filled', 'requester.cc', 's_.out->push_back(Fill{msg.page, zero ? FillSource::Zero : FillSource::Message});', 'if (!zero) s_.out->push_back(Fill{msg.page, FillSource::Message});'),
     ('refused agents are forgotten', 'requester.cc', '  s_.outstanding.erase(page);\n  wake_refused();', '  s_.outstanding.erase(page);'),
     ('nobody is woken', 'requester.cc', 's_.out->push_back(Wake{page});\n  Msg done', 'Msg done'),
+    ('a grant that waits for acknowledgements ends its transaction', 'state.cc', 'grant.nodes == 0 && ', ''),
+    ('a grant by anybody ends its transaction', 'state.cc', ' && home(grant.page) == from', ''),
     ('Done before Install is forgotten', 'requester.cc', 's_.post(s_.home(page), done);', ''),
     ('a merged writer gets a read right', 'requester.cc', 'if (!write && o.wants_write) {', 'if (false) {'),
     ('replayed requests are served', 'directory.cc', 'if (msg.serial <= last_serial_[from.v]) return', 'if (false) return'),

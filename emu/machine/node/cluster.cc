@@ -12,6 +12,7 @@
 #include "emu/base/log.h"
 #include "emu/machine/node/link_keys.h"
 #include "emu/machine/node/wire.h"
+#include "transport/thread.h"
 
 namespace pangea::machine {
 using transport::Body;
@@ -102,6 +103,7 @@ Result<transport::CoordinatorOptions> Cluster::join_options(const x86::CpuidConf
   o.common.offer = host_offer();
   o.common.timeouts = {.connect_ns = 10 * kSecond, .stage_ns = 10 * kSecond, .hello_ns = 0};
   o.common.endpoint.guest_time = time_slot_.port();
+  o.common.endpoint.processor = transport::frame_processor();
   o.common.endpoint.limits = peer_limits(options_.peers.empty());
   o.common.endpoint.events.lost = [this](NodeId node, const std::string& reason) {
     if (!ending_.load()) control_.end({static_cast<int>(ExitStatus::NodeLost), reason, false});

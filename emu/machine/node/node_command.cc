@@ -12,6 +12,7 @@
 #include "emu/machine/node/cluster.h"
 #include "emu/machine/node/link_keys.h"
 #include "emu/machine/node/wire.h"
+#include "transport/thread.h"
 #include "emu/machine/run.h"
 
 namespace pangea::machine {
@@ -82,6 +83,7 @@ Status NodeProcess::join() {
   w.common.secret = *secret;
   w.common.timeouts = {.connect_ns = 10'000'000'000, .stage_ns = 10'000'000'000, .hello_ns = 0};
   w.common.endpoint.guest_time = time_slot_.port();
+  w.common.endpoint.processor = transport::frame_processor();
   w.common.endpoint.limits = peer_limits(options_.child);
   w.common.endpoint.events.lost = [this](NodeId n, const std::string& why) {
     // Node 0 decides: it may not have heard yet, and would take our leaving for the cause.

@@ -4,9 +4,11 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstring>
 
+#include "emu/base/bits.h"
 #include "emu/base/log.h"
 #include "transport/thread.h"
 
@@ -17,6 +19,7 @@ namespace {
 constexpr usize kHotMax = 1 << 16;
 constexpr usize kHotShown = 16;
 constexpr u64 kSpinNs = 300'000;         // twice what a remote fault takes on a loaded host
+constexpr unsigned kYields = 100;        // for the mutex, before sleeping
 constexpr u64 kTickMax = 1'000'000'000;  // ns
 
 coherence::Config protocol_config(const RemoteGateConfig& c) {
@@ -48,7 +51,7 @@ RemoteGate::~RemoteGate() {
 }
 
 void RemoteGate::stop() {
-  const std::lock_guard lock(mutex_);
+  const Section section(*this);
   stopping_.store(true);
   tick_wake_.notify_all();
   for (const auto& [agent, slot] : slots_) {
@@ -57,12 +60,26 @@ void RemoteGate::stop() {
   }
 }
 
+RemoteGate::Section::Section(RemoteGate& gate) : gate_(gate) {
+  for (unsigned i = 0; i < kYields; ++i) {
+    if (gate_.mutex_.try_lock()) return;
+    sched_yield();
+  }
+  gate_.mutex_.lock();
+}
+
+RemoteGate::Section::~Section() {
+  gate_.forget_retired();
+  gate_.mutex_.unlock();
+}
+
 RemoteGate::Slot& RemoteGate::slot_of(const Agent& agent) {
   std::unique_ptr<Slot>& slot = slots_[&agent];
   if (!slot) {
     PANGEA_ASSERT(slots_.size() <= coherence::kMaxAgents);
     slot = std::make_unique<Slot>();
     slot->id = static_cast<coherence::AgentId>(slots_.size() - 1);
+    agents_[slot->id].store(&agent);
   }
   return *slot;
 }
@@ -80,13 +97,14 @@ bool RemoteGate::get(Agent& agent, PageNumber page, Access access, bool whole) {
   u64 begin = 0;
   bool at_once = false;
   {
-    const std::lock_guard lock(mutex_);
+    const Section section(*this);
     slot = &slot_of(agent);
     begin = now();
     slot->page = page;
     slot->access = access;
     slot->since_ns = begin;
     slot->waiting = true;
+    slot->remote = false;
     slot->woken.store(stopping_.load() ? 1 : 0);
     if (whole)
       executor_.dma_claim(begin, page, slot->id);
@@ -94,32 +112,36 @@ bool RemoteGate::get(Agent& agent, PageNumber page, Access access, bool whole) {
       executor_.local_request(begin, page, access, slot->id);
     after_step();
     at_once = slot->woken.load();
+    slot->remote = !at_once;
   }
   // A core that has gone to sleep takes longer to wake than the page takes to come (bench/transport_bench: Waiter
   // against SpinWaiter). Who has work meanwhile, first of all the threads that bring the page, gets the core by the
   // yield.
   while (!slot->woken.load() && now() - begin < kSpinNs) sched_yield();
   while (!slot->woken.load()) slot->woken.wait(0);
-  if (!at_once) note_fault(page, access, now() - begin);
+  if (!at_once) (access == Access::Write ? write_faults_ : read_faults_).record(now() - begin);
   agent.unpark();
   return !stopping_.load();
 }
 
-void RemoteGate::note_fault(PageNumber page, Access access, u64 ns) {
-  (access == Access::Write ? write_faults_ : read_faults_).record(ns);
-  const std::lock_guard lock(mutex_);
-  if (hot_.size() < kHotMax || hot_.contains(page.v)) ++hot_[page.v];
+void RemoteGate::retired(Agent& agent) {
+  unsigned id = 0;
+  while (id < agents_.size() && agents_[id].load(std::memory_order_relaxed) != &agent) ++id;
+  if (id == agents_.size()) return;  // it has never waited
+  retired_.fetch_or(bit(id));
+  // Whoever is in there tells the protocol on the way out; if not, we do.
+  while (retired_.load() & bit(id)) const Section section(*this);
 }
 
-void RemoteGate::retired(Agent& agent) {
-  const std::lock_guard lock(mutex_);
-  executor_.retired(now(), slot_of(agent).id);
+void RemoteGate::forget_retired() {
+  for (u64 ids = retired_.exchange(0); ids != 0; ids &= ids - 1)
+    executor_.retired(now(), static_cast<coherence::AgentId>(std::countr_zero(ids)));
   after_step();
 }
 
 void RemoteGate::receive(NodeId from, transport::Bytes header, transport::Bytes payload) {
   const auto msg = coherence::decode(header, config_.nodes, config_.homes.end());
-  const std::lock_guard lock(mutex_);
+  const Section section(*this);
   if (!msg || (!payload.empty() && payload.size() != kPageSize)) {
     ++malformed_;
     PANGEA_LOG(transport, "coherence message from node {} dropped: {}", from.v,
@@ -131,7 +153,7 @@ void RemoteGate::receive(NodeId from, transport::Bytes header, transport::Bytes 
 }
 
 void RemoteGate::peer_lost(NodeId node) {
-  const std::lock_guard lock(mutex_);
+  const Section section(*this);
   executor_.peer_lost(now(), node);
 }
 
@@ -196,7 +218,7 @@ bool RemoteGate::surrender(PageNumber page, Right keep, u32 token) {
 }
 
 void RemoteGate::hand_over_done(PageNumber page, u32 token) {
-  const std::lock_guard lock(mutex_);
+  const Section section(*this);
   executor_.surrendered(now(), page, token);
   after_step();
 }
@@ -214,6 +236,7 @@ void RemoteGate::wake(PageNumber page) {
   for (const auto& [agent, slot] : slots_) {
     if (!slot->waiting || slot->page != page) continue;
     slot->waiting = false;
+    if (slot->remote && (hot_.size() < kHotMax || hot_.contains(page.v))) ++hot_[page.v];
     slot->woken.store(1);
     slot->woken.notify_one();
   }

@@ -15,6 +15,7 @@
 // Holds (a page stays until the instruction that needed it has retired) are the protocol's: see retired(). Agent::hold
 // is not used.
 #pragma once
+#include <array>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -77,6 +78,18 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
     Access access = Access::Read;
     u64 since_ns = 0;
     bool waiting = false;
+    bool remote = false;  // the wait did not end at once
+  };
+
+  /// Has the protocol mutex. Sections under it are short, so whoever finds it taken yields rather than sleeps: to wake
+  /// a thread costs more than the section takes. Carries out what agents have announced as retired meanwhile.
+  class Section {
+   public:
+    explicit Section(RemoteGate& gate);
+    ~Section();
+
+   private:
+    RemoteGate& gate_;
   };
 
   bool get(Agent& agent, PageNumber page, Access access, bool whole);
@@ -84,7 +97,7 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   void drop_code(PageNumber page);
   void hand_over_done(PageNumber page, u32 token);
   void after_step();
-  void note_fault(PageNumber page, Access access, u64 ns);
+  void forget_retired();
   void tick_loop();
   u64 now() { return clock_.now_ns(); }
 
@@ -107,8 +120,10 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   std::mutex mutex_;
   coherence::NodeChecker checker_;
   coherence::Executor executor_;
-  std::unordered_map<const Agent*, std::unique_ptr<Slot>> slots_;  // at most kMaxAgents
-  std::unordered_map<u64, u32> hot_;                               // remote faults by page, at most kHotMax entries
+  std::unordered_map<const Agent*, std::unique_ptr<Slot>> slots_;          // at most kMaxAgents
+  std::array<std::atomic<const Agent*>, coherence::kMaxAgents> agents_{};  // by Slot::id; written under mutex_
+  std::atomic<u64> retired_{0};                                            // ids to be told to the protocol
+  std::unordered_map<u64, u32> hot_;  // remote faults by page, at most kHotMax entries
   bool violated_ = false;
   u64 malformed_ = 0;
   std::atomic<std::thread::id> surrendering_{};  // the thread that is inside surrender()
