@@ -55,7 +55,7 @@ struct ColdRecord {
 struct ExecRecord {
   x86::Insn insn;
   u64 rip = 0;
-  u16 remaining = 0;     // instructions of the block after this one
+  i16 remaining = 0;     // instructions too many in the count when it has retired
   bool leaves = false;   // the block ends with it, whatever C++ says
   bool resumes = false;  // generated code may go on elsewhere; else the dispatcher must see it
   static constexpr u8 kPause = 0xff;
@@ -70,7 +70,9 @@ struct Block {
   u32 cold = 0;  // offset of the out-of-line part
   u16 guest_bytes = 0;
   u16 insn_count = 0;
+  u16 counted = 0;  // first instruction at which VcpuState::instructions has all of them
   bool dead = false;
+  bool hinted = false;  // made as hot code (hints.h)
   PageNumber pages[2];  // pages[1] only if the last instruction crosses
   unsigned page_count = 1;
   std::vector<InsnRecord> insns;

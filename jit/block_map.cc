@@ -62,6 +62,18 @@ unsigned BlockMap::kill_page(PageNumber page) {
   return static_cast<unsigned>(blocks.size());
 }
 
+unsigned BlockMap::kill_cold(Gpa first, Gpa last) {
+  const auto it = by_page_.find(page_of(first).v);
+  if (it == by_page_.end()) return 0;
+  unsigned killed = 0;
+  for (Block* b : it->second) {
+    if (b->dead || b->hinted || b->key.gpa.v < first.v || b->key.gpa.v >= last.v) continue;
+    kill(*b);
+    ++killed;
+  }
+  return killed;
+}
+
 Block* BlockMap::by_host(u64 pc) const {
   const u8* w = cache_.writable(reinterpret_cast<const u8*>(pc));
   const auto it = std::upper_bound(all_.begin(), all_.end(), w,

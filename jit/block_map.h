@@ -24,6 +24,10 @@ class BlockMap {
   /// Every block made from `page` leaves the map and loses its incoming links. Its code stays until clear(): a vCPU may
   /// be inside. Returns how many.
   unsigned kill_page(PageNumber page);
+  /// Likewise the block alone.
+  void kill(Block& b);
+  /// Likewise those blocks of one page that begin in [first, last) and were not made as hot code. Returns how many.
+  unsigned kill_cold(Gpa first, Gpa last);
   /// Block whose code holds `pc` (executable view), dead ones included; null if none.
   Block* by_host(u64 pc) const;
   /// Forgets everything (the cache is reset by the caller).
@@ -39,8 +43,6 @@ class BlockMap {
       return h ^ (h >> 29);
     }
   };
-  void kill(Block& b);
-
   CodeCache& cache_;
   std::unordered_map<BlockKey, Block*, Hash> by_key_;
   std::unordered_map<u64, std::vector<Block*>> by_page_;

@@ -165,6 +165,7 @@ Outcome Translator::run(Vcpu& c) {
         break;
       case ExitKind::Indirect: break;
       case ExitKind::Request:
+        if (s.exit_request.load(std::memory_order_relaxed)) note_hot(r);
         if (s.mode & kStepped) return Outcome::Next;
         break;
       case ExitKind::Outcome: {

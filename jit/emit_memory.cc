@@ -85,29 +85,54 @@ HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
     return at(kT0);
   }
   if (other_base) a_.alu_mem(Alu::Add, kT0, gs_at(off_seg_base(static_cast<u8>(seg))));
-  u8* retry = a_.here();
   fast_check(size, write);
-  Cold c{Cold::Miss};
-  c.from = slow_;
-  c.retry = retry;
-  c.descriptor = AccessDescriptor::make(seg, size, read, write, 0);
-  c.tag = off_entries(bank()) + (write ? kTagWrite : kTagRead);
-  c.insn = static_cast<u16>(index_);
-  c.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
-  colds_.push_back(c);
+  slow_.kind = Cold::Miss;
+  slow_.descriptor = AccessDescriptor::make(seg, size, read, write, 0);
+  colds_.push_back(slow_);
   return at(kT0);
 }
 
-/// kT0 = GVA -> host pointer; slow_ = the jump that is taken when the TLB says no.
-void Emitter::fast_check(unsigned size, bool write) {
-  const i32 entries = off_entries(bank());
+/// RAX = offset of the entry for the GVA in kT0, in its bank.
+void Emitter::entry_index() {
   a_.mov32(RAX, kT0);
   a_.shr_imm(RAX, kTlbShift);
   a_.alu_imm(Alu::And, RAX, static_cast<i32>(kTlbIndexMask), false);
-  a_.alu_mem(Alu::Sub, kT0, gs_at(RAX, entries + (write ? kTagWrite : kTagRead)));
+}
+
+/// kT0 = GVA -> host pointer; slow_ = what follows when the TLB says no.
+void Emitter::fast_check(unsigned size, bool write) {
+  const i32 entries = off_entries(bank());
+  slow_ = Cold{};
+  slow_.retry = a_.here();
+  slow_.tag = entries + (write ? kTagWrite : kTagRead);
+  slow_.insn = static_cast<u16>(index_);
+  slow_.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
+  slow_.size = static_cast<u16>(size);
+  if (options_.hints && !write) slow_.hint = options_.hints->slot(Gpa{block_.key.gpa.v + (rip_ - block_.key.rip)});
+  if (slow_.hint == Hints::kNone)
+    entry_index();
+  else
+    a_.load32(RAX, gs_at(off_hint(slow_.hint)));
+  a_.alu_mem(Alu::Sub, kT0, gs_at(RAX, slow_.tag));
   a_.alu_imm(Alu::Cmp, kT0, static_cast<i32>(kPageSize - size), true);
-  slow_ = a_.jcc(Cond::A);
+  slow_.from = a_.jcc(Cond::A);
+  slow_.resume = a_.here();
   a_.alu_mem(Alu::Add, kT0, gs_at(RAX, entries + kTlbHost));
+}
+
+/// The hint was wrong, or the TLB says no: falls through in the latter case. Returns where to go on after a refill;
+/// `look` = the jump that is taken when C++ should look at the misses.
+u8* Emitter::correct_hint(const Cold& c, u8*& look) {
+  a_.alu_mem(Alu::Add, kT0, gs_at(RAX, c.tag));  // the linear address again
+  a_.alu_mem_imm(Alu::Sub, gs_at(off_hint(c.hint) + 4), 1, false);
+  look = a_.jcc(Cond::S);
+  u8* again = a_.here();
+  entry_index();
+  a_.store32(gs_at(off_hint(c.hint)), RAX);
+  a_.alu_mem(Alu::Sub, kT0, gs_at(RAX, c.tag));
+  a_.alu_imm(Alu::Cmp, kT0, static_cast<i32>(kPageSize - c.size), true);
+  HostAsm::bind(a_.jcc(Cond::BE), c.resume);
+  return again;
 }
 
 HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
@@ -151,12 +176,9 @@ HostMem Emitter::region_access(const AccessPlan& plan) {
     if (g.lo) a_.lea(kT0, at(kT0, g.lo));
   }
   fast_check(g.bytes, g.write);
-  Cold c{Cold::Unmerge};
-  c.from = slow_;
-  c.insn = static_cast<u16>(index_);
-  c.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
-  c.value = rip_;
-  colds_.push_back(c);
+  slow_.kind = Cold::Unmerge;
+  slow_.value = rip_;
+  colds_.push_back(slow_);
   a_.store(slot, kT0);
   t0_region_ = plan.region;
   return at(kT0, plan.offset);
@@ -192,8 +214,25 @@ HostMem Emitter::stack_operand(i32 delta, unsigned bytes, bool read, bool write,
   return check(Seg::Ss, bytes, read, write);
 }
 
+/// A run of PUSH or POP within one checked range: nothing can see RSP between them, so it is moved once.
+bool Emitter::sp_waits() const {
+  if (!bits64() || index_ + 1 >= insns_.size() || !plan_.stack[index_ + 1].merged()) return false;
+  const Insn& next = insns_[index_ + 1];
+  if (next.row->cls != IsaClass::Control) return false;
+  switch (static_cast<EmitId>(next.row->id)) {
+    case EmitId::PushReg:
+    case EmitId::PopReg: return ((next.opcode & 7) | ((next.rex & 1) << 3)) != 4;
+    case EmitId::PushImm:
+    case EmitId::Ret: return true;
+    default: return false;
+  }
+}
+
 void Emitter::add_sp(i64 delta) {
-  const i32 d = static_cast<i32>(delta);
+  pending_sp_ += delta;
+  if (sp_waits()) return;
+  const i32 d = static_cast<i32>(pending_sp_);
+  pending_sp_ = 0;
   if (stack_bytes() == 2) {
     a_.lea(RAX, at(kGuestRsp, d), false);
     write_guest(4, RAX, 2);

@@ -45,8 +45,8 @@ bool Emitter::emit_masked_move(const Insn& i) {
   if (i.seg == Seg::Fs || i.seg == Seg::Gs) a_.alu_mem(Alu::Add, kT0, gs_at(off_seg_base(static_cast<u8>(i.seg))));
   const bool store = i.opcode & 2;
   fast_check(i.vex_l ? 32 : 16, store);
-  Cold c{Cold::Exec};
-  c.from = slow_;
+  Cold c = slow_;
+  c.kind = Cold::Exec;
   c.value = reinterpret_cast<u64>(&r);
   if (i.vex_l && !store) note_upper(i);  // as the C++ function does: a store leaves `upper` alone
   const HostMem mem = at(kT0);

@@ -28,6 +28,7 @@ bool waits_for_fpu(const Insn& i) {
   const bool control_word = i.row->opcode == 0xd9 || i.row->opcode == 0xdd;
   return !(control_word && i.row->map == Map::One && i.row->reg == 7);  // FNSTCW, FNSTSW
 }
+bool is_jcc(const Insn& i) { return i.row->cls == IsaClass::Control && i.row->id == static_cast<u16>(EmitId::Jcc); }
 /// PAUSE leaves the block, so that a spinning vCPU lets others run.
 bool is_pause(const Insn& i) { return i.row->cls == IsaClass::Control && i.row->id == static_cast<u16>(EmitId::Pause); }
 }  // namespace
@@ -49,6 +50,7 @@ bool Emitter::emit() {
     recipe_ = Recipe::unpack(block_.key.flags);
   }
   block_.code = a_.here();
+  block_.hinted = options_.hints;
   block_.insn_count = static_cast<u16>(insns_.size());
   block_.insns.reserve(insns_.size());
   colds_.reserve(insns_.size() + 2);
@@ -56,8 +58,9 @@ bool Emitter::emit() {
   for (const Insn& i : insns_) execs += i.row->cls == IsaClass::Exec || is_pause(i) || forbidden(i, block_.key.mode);
   block_.execs.reserve(execs);
   block_.links.reserve(2 + kMaxSideExits + plan_.regions.size());
-  if (options_.count_instructions)
-    a_.alu_mem_imm(Alu::Add, gs_at(kOffInstructions), static_cast<i32>(insns_.size()), true);
+  block_.counted = static_cast<u16>(insns_.size());
+  for (unsigned k = 0; k + 1 < insns_.size(); ++k)
+    if (is_jcc(insns_[k])) count_from_ = k + 1;
   for (index_ = 0; index_ < insns_.size(); ++index_) {
     if (a_.short_of(kMaxHostBytesPerInsn * 2)) return false;
     if (!emit_insn()) return false;
@@ -72,14 +75,35 @@ bool Emitter::emit() {
   emit_side_exits();
   block_.cold = a_.size();
   block_.colds.reserve(colds_.size());
-  if (a_.short_of(colds_.size() * 48)) return false;
+  if (a_.short_of(colds_.size() * 160)) return false;
   emit_cold();
   block_.size = a_.size();
   return true;
 }
 
+/// Adds the block to the instruction count: once, behind the last jump inside it, where the flags are not in the way.
+void Emitter::count_block() {
+  if (index_ >= block_.counted || index_ < count_from_) return;
+  const bool dead = index_ > 0 && live_after_[index_ - 1] == 0, last = index_ + 1 == insns_.size();
+  if (flags_ == Flags::Host && !recipe_ && !dead && !last) return;
+  written_ = 0;
+  if (dead && flags_ == Flags::Host) {
+    flags_ = Flags::Memory;
+    recipe_ = {};
+  }
+  clobber_flags();
+  block_.counted = static_cast<u16>(index_);
+  correct_count(-static_cast<i32>(insns_.size()));
+}
+
+void Emitter::correct_count(i32 by) {
+  if (!options_.count_instructions || by == 0) return;
+  a_.alu_mem_imm(by < 0 ? Alu::Add : Alu::Sub, gs_at(kOffInstructions), by < 0 ? -by : by, true);
+}
+
 bool Emitter::emit_insn() {
   const Insn& i = insn();
+  count_block();
   block_.insns.push_back({static_cast<u16>(a_.size()), static_cast<u16>(rip_ - block_.key.rip), flags_ == Flags::Host,
                           waits_for_fpu(i), flags_ == Flags::Recipe ? recipe_.pack() : 0});
   before_insn(i);
@@ -134,14 +158,14 @@ const ExecRecord& Emitter::exec_record(bool leaves) {
   ExecRecord& r = block_.execs.emplace_back();
   r.insn = i;
   r.rip = rip_;
-  r.remaining = static_cast<u16>(insns_.size() - index_ - 1);
+  r.remaining = static_cast<i16>(surplus(index_, index_ + 1));
   r.vector = is_pause(i) ? ExecRecord::kPause : forbidden(i, block_.key.mode);
   r.leaves = leaves;
   r.resumes = !(block_.key.kind & (kCareful | kOne));
   return r;
 }
 
-/// Where conditional jumps inside the block lead: the rest of it does not count.
+/// Where conditional jumps inside the block lead: the block up to there counts.
 void Emitter::emit_side_exits() {
   const usize count = colds_.size();  // exits add to the list
   for (usize k = 0; k < count; ++k) {
@@ -158,8 +182,7 @@ void Emitter::emit_side_exits() {
       else
         to_memory();
     }
-    if (options_.count_instructions)
-      a_.alu_mem_imm(Alu::Sub, gs_at(kOffInstructions), static_cast<i32>(insns_.size() - c.insn - 1), true);
+    correct_count(surplus(c.insn, c.insn + 1));
     exit_to(c.value);
   }
 }
@@ -172,9 +195,12 @@ void Emitter::save_cold(const Cold& c) {
 
 void Emitter::emit_cold() {
   for (usize k = 0; k < colds_.size(); ++k) {  // Unmerge adds to the list
-    const Cold c = colds_[k];
+    Cold c = colds_[k];
     if (c.kind == Cold::SideExit) continue;
     a_.bind_here(c.from);
+    u8 *look = nullptr, *again = nullptr;
+    if (c.hint != Hints::kNone) again = correct_hint(c, look);
+    if (c.kind == Cold::Miss && again) c.retry = again;
     switch (c.kind) {
       case Cold::SideExit: break;
       case Cold::Miss:
@@ -194,8 +220,7 @@ void Emitter::emit_cold() {
         break;
       case Cold::Unmerge:
         save_cold(c);
-        if (options_.count_instructions)
-          a_.alu_mem_imm(Alu::Sub, gs_at(kOffInstructions), static_cast<i32>(insns_.size() - c.insn), true);
+        correct_count(surplus(c.insn, c.insn));
         link_to(c.value, kUnmerged);
         break;
       case Cold::Link: {
@@ -220,6 +245,11 @@ void Emitter::emit_cold() {
         a_.jmp_to(stubs_.exit_indirect);
         break;
     }
+    if (!look) continue;
+    a_.bind_here(look);
+    a_.mov_imm(RAX, u32{c.insn} | (u32{c.hint} << 16));
+    a_.call_to(stubs_.hint_missed);
+    a_.jmp_to(again);
   }
 }
 }  // namespace pangea::jit

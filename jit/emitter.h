@@ -13,6 +13,7 @@
 #include "emu/x86/ids.h"
 #include "emu/x86/state.h"
 #include "jit/block.h"
+#include "jit/hints.h"
 #include "jit/host_asm.h"
 #include "jit/layout.h"
 #include "jit/recipe.h"
@@ -27,6 +28,7 @@ using x86::Seg;
 
 struct EmitOptions {
   bool count_instructions = true;
+  Hints* hints = nullptr;  // for hot code
 };
 
 /// Register choice for one native operation (emit_native.cc).
@@ -52,6 +54,7 @@ class Emitter {
 
  private:
   enum class Flags : u8 { Host, Memory, Both, Recipe };
+  struct Cold;
 
   // emitter.cc
   bool emit_insn();
@@ -59,6 +62,12 @@ class Emitter {
   void call_exec(bool leaves);
   const ExecRecord& exec_record(bool leaves);
   void emit_cold();
+  void count_block();
+  /// Instructions by which the count is too high when `done` of the block have retired; `at`: where it is left.
+  i32 surplus(unsigned at, unsigned done) const {
+    return static_cast<i32>(at < block_.counted ? 0 : insns_.size()) - static_cast<i32>(done);
+  }
+  void correct_count(i32 by);
   u64 insn_rip() const { return rip_; }
   u64 next_rip() const { return truncate_ip(rip_ + insn().length); }
   u64 truncate_ip(u64 v) const;
@@ -98,8 +107,11 @@ class Emitter {
   HostMem stack_operand(i32 delta, unsigned bytes, bool read, bool write, u8 base = kGuestRsp);  // [base + delta]
   HostMem region_access(const AccessPlan& plan);
   void fast_check(unsigned size, bool write);
+  void entry_index();
+  u8* correct_hint(const Cold& c, u8*& look);
   void touch_t0() { t0_region_ = AccessPlan::kNone; }  // kT0 is about to hold something else
   void add_sp(i64 delta);
+  bool sp_waits() const;
 
   // emit_native.cc
   Assignment assign(const Insn& i, bool accumulator);
@@ -155,7 +167,10 @@ class Emitter {
     u16 insn = 0;
     i32 tag = 0;  // offset of the tag array to undo the subtraction
     unsigned link = 0;
-    u64 recipe = 0;               // the flags are by this recipe and have to be saved
+    u64 recipe = 0;           // the flags are by this recipe and have to be saved
+    u16 hint = Hints::kNone;  // slot; then: `resume` with the right entry, if the access of `size` bytes is in it
+    u16 size = 0;
+    u8* resume = nullptr;
     Flags flags = Flags::Memory;  // SideExit: where they are
   };
 
@@ -176,13 +191,15 @@ class Emitter {
   u8* flags_from_ = nullptr;   // where the operation that made the flags begins, if it was the instruction before
   u32 written_ = 0;            // guest registers that the current instruction writes
   bool ended_ = false;
+  unsigned count_from_ = 0;      // behind the last jump inside the block
   bool careful_access_ = false;  // the current instruction has an access to commit
   unsigned access_slot_ = 0;
   std::array<u16, kMaxInsns> live_after_{};
   std::vector<Cold> colds_;
   RegionPlan plan_;
-  u8* slow_ = nullptr;
+  Cold slow_{};                       // what a failed fast_check() needs; `kind` is the caller's
   bool upper_marked_ = false;         // VcpuState::upper is known to be Live
+  i64 pending_sp_ = 0;                // not yet added to RSP: the next instruction does not look at it
   u8 t0_region_ = AccessPlan::kNone;  // region whose pointer kT0 holds
 };
 

@@ -22,6 +22,11 @@ inline constexpr i32 kOffYmmHigh = offsetof(VcpuState, fpu) + offsetof(x86::FpuS
 inline constexpr i32 kOffMxcsr = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, mxcsr);
 inline constexpr i32 off_seg_base(unsigned n) { return static_cast<i32>(offsetof(VcpuState, seg_base) + 8 * n); }
 
+/// Slots of hints.h, behind the state: u32 offset of the entry in its bank, u32 misses until C++ looks.
+inline constexpr i32 kOffHints = kPageSize;
+static_assert(sizeof(VcpuState) <= kPageSize);
+inline constexpr i32 off_hint(unsigned slot) { return kOffHints + 8 * static_cast<i32>(slot); }
+
 inline constexpr i32 off_entries(x86::Bank bank) {
   return static_cast<i32>(offsetof(SlotView, entries) +
                           sizeof(TlbEntry) * x86::kTlbEntries * static_cast<unsigned>(bank));

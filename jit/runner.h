@@ -5,6 +5,7 @@
 #include "emu/base/prng.h"
 #include "emu/x86/memory.h"
 #include "emu/x86/vcpu.h"
+#include "jit/hints.h"
 #include "jit/returns.h"
 #include "jit/stubs.h"
 
@@ -24,6 +25,7 @@ struct Runner {
   u64 gs = 0;                            // GS base of the generated code under way
   bool keep_returns = false;             // the last way out changed neither mode nor mappings: the return stack is good
   Prng dice;                             // EngineOptions::torture_seed
+  u64 looked[Hints::kSlots] = {};        // instruction count at the last look at a slot's misses
   bool check_interrupts = false;         // IF rose: the dispatcher looks for a pending interrupt before it goes on
 };
 

@@ -82,7 +82,7 @@ const InsnRecord& Translator::leave_at(Runner& r, u64 pc) {
   }
   VcpuState& s = r.c.state();
   s.rip = b->key.rip + b->insns[k].guest;
-  uncount(r, b->insn_count - static_cast<unsigned>(k));
+  uncount(r, (k < b->counted ? 0 : b->insn_count) - static_cast<int>(k));
   return b->insns[k];
 }
 
@@ -114,6 +114,18 @@ extern "C" u64 pangea_jit_commit(Runner* r, u64, u32, u64) {
   return 0;
 }
 
+/// Hints of one access were wrong Hints::kMissesPerLook times (hints.h); `d`: instruction and slot.
+extern "C" u64 pangea_jit_hint_missed(Runner* r, u64, u32 d, u64 return_pc) {
+  VcpuState& s = r->c.state();
+  const unsigned slot = d >> 16;
+  const u32 misses = Hints::kMissesPerLook;
+  std::memcpy(reinterpret_cast<u8*>(&s) + off_hint(slot) + 4, &misses, sizeof misses);
+  const u64 since = s.instructions - r->looked[slot];
+  r->looked[slot] = s.instructions;
+  if (since < u64{misses} * Hints::kInstructionsPerMiss) r->translator.refuse_hint(return_pc, d & 0xffff);
+  return 0;
+}
+
 extern "C" u64 pangea_jit_exec(Runner* r, const ExecRecord* record) {
   VcpuState& s = r->c.state();
   s.rip = record->rip;
@@ -132,7 +144,7 @@ extern "C" u64 pangea_jit_exec(Runner* r, const ExecRecord* record) {
   if (o == Outcome::Next && !record->leaves && !s.exit_request.load(std::memory_order_relaxed)) return 0;
   if (interrupts_off && (s.rflags & kFlagIF)) r->check_interrupts = true;
   const bool retired = o == Outcome::Next || o == Outcome::Jump || o == Outcome::Halt || o == Outcome::Pause;
-  r->translator.uncount(*r, record->remaining + (retired ? 0u : 1u));
+  r->translator.uncount(*r, record->remaining + (retired ? 0 : 1));
   if (o == Outcome::Next || o == Outcome::Halt || o == Outcome::Pause) advance(s, record->insn);
   if (record->resumes && (o == Outcome::Next || o == Outcome::Jump))
     if (const u64 host = r->translator.resume(*r)) return host;

@@ -116,7 +116,7 @@ extern "C" u64 pangea_jit_native_fault(Runner* r) {
   Outcome o;
   switch (trap) {  // the host's exception vector, SDM Vol. 3A table 6-1
     case 0: o = raise(r->c, Vector::DE); break;
-    case 13: o = raise_gp(r->c); break;
+    case 13: o = r->translator.hinted(pc) ? Outcome::Careful : raise_gp(r->c); break;
     case 16: o = raise(r->c, Vector::MF); break;
     case 17: o = raise(r->c, Vector::AC, 0); break;
     case 19: o = raise(r->c, s.cr4 & kCr4OSXMMEXCPT ? Vector::XM : Vector::UD); break;

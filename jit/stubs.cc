@@ -215,6 +215,7 @@ Result<Stubs> make_stubs(CodeCache& cache) {
   s.miss = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_miss)); });
   s.bounce = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_bounce)); });
   s.commit = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_commit)); });
+  s.hint_missed = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_hint_missed)); });
   s.exec = place([&] { m.exec_helper(reinterpret_cast<u64>(&pangea_jit_exec)); });
   s.native_fault = place([&] { m.native_fault(); });
   const asmjit::Error e = code.flatten() ? code.flatten() : code.resolveUnresolvedLinks();

@@ -30,6 +30,7 @@ struct Stubs {
   const u8* miss = nullptr;           // RDI = GVA, EAX = descriptor; returns with RDI kept, or leaves the block
   const u8* bounce = nullptr;         // RDI = offset, EAX = descriptor; returns RDI = pointer, or leaves the block
   const u8* commit = nullptr;         // commits the open bounce accesses
+  const u8* hint_missed = nullptr;    // RDI kept, EAX = instruction | slot << 16 (hints.h)
   const u8* exec = nullptr;           // RDI = ExecRecord*; returns if the block goes on
   const u8* indirect[x86::kTlbBanks] =
       {};                                // RDI = target RIP, flags saved: jump cache, else exit_indirect; one per bank
@@ -47,6 +48,7 @@ u64 pangea_jit_miss(Runner* r, u64 gva, u32 descriptor, u64 return_pc);
 /// As miss; leaves the pointer in kScratchValue1, which becomes RDI.
 u64 pangea_jit_bounce(Runner* r, u64 offset, u32 descriptor, u64 return_pc);
 u64 pangea_jit_commit(Runner* r, u64 unused, u32 unused_too, u64 return_pc);
+u64 pangea_jit_hint_missed(Runner* r, u64 unused, u32 which, u64 return_pc);
 u64 pangea_jit_exec(Runner* r, const ExecRecord* record);
 u64 pangea_jit_native_fault(Runner* r);
 }

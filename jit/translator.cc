@@ -1,5 +1,6 @@
 #include "jit/translator.h"
 
+#include <algorithm>
 #include <thread>
 
 #include "emu/base/log.h"
@@ -135,7 +136,8 @@ Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target
     for (unsigned k = 0; k < lifted.page_count; ++k)
       if (!ready_pages_.contains(lifted.pages[k].v)) unready = lifted.pages[k];
     if (unready.v == ~u64{0}) {
-      out = emit_block(key, lifted);
+      const bool hot = options_.all_hot || hints_.hot(key.gpa) || (options_.torture_seed && r.dice.chance(1, 2));
+      out = emit_block(key, lifted, hot && !(key.kind & (kCareful | kOne)));
       if (log_mask) log_block(*out, first.host);
       return Outcome::Next;
     }
@@ -144,7 +146,7 @@ Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target
   return Outcome::Next;
 }
 
-Block* Translator::emit_block(const BlockKey& key, const Lifted& lifted) {
+Block* Translator::emit_block(const BlockKey& key, const Lifted& lifted, bool hot) {
   auto block = std::make_unique<Block>();
   block->key = key;
   block->pages[0] = lifted.pages[0];
@@ -152,7 +154,7 @@ Block* Translator::emit_block(const BlockKey& key, const Lifted& lifted) {
   block->page_count = lifted.page_count;
   block->guest_bytes = static_cast<u16>(lifted.bytes);
   Emitter e(HostAsm(cache_.next(), cache_.end()), *block, {lifted.insns.data(), lifted.count}, stubs_,
-            {options_.count_instructions});
+            {options_.count_instructions, hot ? &hints_ : nullptr});
   PANGEA_ASSERT(e.emit());
   cache_.commit(e.code().here());
   stats_.translated_instructions += lifted.count;
@@ -198,10 +200,42 @@ void Translator::code_page_lost(PageNumber page) {
   ++losses_;
   const unsigned killed = map_.kill_page(page);
   stats_.invalidated_blocks += killed;
-  if (!killed) return;
+  if (killed) flush_all_jumps();
+}
+
+/// Blocks died: nobody may find them in a jump cache.
+void Translator::flush_all_jumps() {
   for (const auto& r : runners_) {
     r->flush_jumps.store(true);
     r->c.exit_request().store(1);
   }
+}
+
+/// The vCPU was asked to leave where it is: a sample of where it spends its time.
+void Translator::note_hot(Runner& r) {
+  Gpa code;
+  const VcpuState& s = r.c.state();
+  if (!debug_translate(r.c, s.seg_base[static_cast<unsigned>(Seg::Cs)] + s.rip, code)) return;
+  const std::lock_guard lock(mutex_);
+  if (!hints_.sample(code)) return;
+  const u64 page = code.v & ~kPageMask, end = page + kPageSize;
+  const Gpa first{std::max(page, code.v - std::min(code.v, Hints::kBefore))};
+  if (map_.kill_cold(first, Gpa{std::min(end, code.v + Hints::kBehind)})) flush_all_jumps();
+}
+
+bool Translator::hinted(u64 pc) const {
+  const std::lock_guard lock(mutex_);
+  const Block* b = map_.by_host(pc);
+  return b && b->hinted;
+}
+
+void Translator::refuse_hint(u64 pc, unsigned insn) {
+  const std::lock_guard lock(mutex_);
+  Block* b = map_.by_host(pc);
+  PANGEA_ASSERT(b);
+  hints_.refuse(Gpa{b->key.gpa.v + b->insns[insn].guest});
+  if (b->dead) return;
+  map_.kill(*b);
+  flush_all_jumps();
 }
 }  // namespace pangea::jit

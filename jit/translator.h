@@ -29,10 +29,14 @@ class Translator final : public x86::Engine {
   /// After an instruction of class Exec has set RIP and perhaps the mode: host address at which generated code can go
   /// on with an empty return stack, or 0: the dispatcher has to look.
   u64 resume(Runner& r);
-  /// Corrects the instruction count when a block ends `remaining` instructions early.
-  void uncount(Runner& r, unsigned remaining) {
-    if (options_.count_instructions) r.c.state().instructions -= remaining;
+  /// Corrects the instruction count when a block ends early: it is `surplus` too high.
+  void uncount(Runner& r, int surplus) {
+    if (options_.count_instructions) r.c.state().instructions -= static_cast<u64>(i64{surplus});
   }
+  /// The access of instruction `insn` of the block at host address `pc` gets no hint again (hints.h).
+  void refuse_hint(u64 pc, unsigned insn);
+  /// Whether `pc` is in hot code.
+  bool hinted(u64 pc) const;
   NodeMemory& memory() { return memory_; }
   const x86::EngineOptions& options() const { return options_; }
   const CodeCache& cache() const { return cache_; }
@@ -43,7 +47,7 @@ class Translator final : public x86::Engine {
   void start(Runner& r);
   x86::Outcome find(Runner& r, u32 kind, u64 flags, Block*& out);
   x86::Outcome translate_block(Runner& r, const BlockKey& key, const x86::Target& first, Block*& out);
-  Block* emit_block(const BlockKey& key, const Lifted& lifted);
+  Block* emit_block(const BlockKey& key, const Lifted& lifted, bool hot);
   bool ready_code_page(x86::Vcpu& c, PageNumber page);
   Exit enter(Runner& r, Block& b);
   x86::Outcome run_careful(Runner& r);
@@ -51,6 +55,8 @@ class Translator final : public x86::Engine {
   bool torture(Runner& r);
   bool flush_if_full(Runner& r);
   void evict_all(Runner& r);
+  void note_hot(Runner& r);
+  void flush_all_jumps();
   u32 base_kind(const x86::VcpuState& s) const;
   void log_block(const Block& b, const u8* bytes) const;
 
@@ -61,6 +67,7 @@ class Translator final : public x86::Engine {
   u8* first_block_;
   mutable std::recursive_mutex mutex_;  // recursive: a page walk while translating may kill blocks of a page-table page
   BlockMap map_;
+  Hints hints_;
   std::unordered_set<u64> ready_pages_;  // marked kHasCode, and no write tag exists
   u64 losses_ = 0;                       // counts code_page_lost
   std::vector<std::unique_ptr<Runner>> runners_;

@@ -28,6 +28,7 @@ struct EngineOptions {
   bool one_insn_per_block = false;
   u64 torture_seed = 0;  // not 0: blocks of random length, never linked; between them exits, flushes, evictions
   bool count_instructions = true;
+  bool all_hot = false;  // code counts as hot from the start (tests)
   u64 code_cache_bytes = u64{64} << 20;
 };
 }  // namespace pangea::x86

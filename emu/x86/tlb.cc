@@ -50,7 +50,10 @@ Tlb::~Tlb() {
 
 void Tlb::prepare(Slot& slot) {
   for (auto& bank : slot.view->entries)
-    for (u32 i = 0; i < kTlbEntries; ++i) bank[i].tag_read = bank[i].tag_write = no_tag(i);
+    for (u32 i = 0; i < kTlbEntries; ++i) {
+      bank[i].tag_read = bank[i].tag_write = no_tag(i);
+      bank[i].host = kNoHost;
+    }
   for (auto& bank : slot.view->jumps)
     for (u32 i = 0; i < kJumpEntries; ++i) bank[i].rip = no_jump(i);
   slot.ready = true;
@@ -112,7 +115,7 @@ void Tlb::install(Bank which, u64 gva, PageNumber page, u8* host, bool read, boo
   const u64 tag = gva & ~kPageMask;
   e.tag_read = read ? tag : no_tag(i);
   e.tag_write = read && write ? tag : no_tag(i);
-  e.host = reinterpret_cast<u64>(host);
+  e.host = read ? reinterpret_cast<u64>(host) : kNoHost;
   e.flags = flags | kTlbLinked;
 
   const u64 m = u64{1} << (i & 63);
@@ -134,6 +137,7 @@ void Tlb::install(Bank which, u64 gva, PageNumber page, u8* host, bool read, boo
 void Tlb::forget(Slot& slot, unsigned bank, u32 i) {
   TlbEntry& e = slot.view->entries[bank][i];
   e.tag_read = e.tag_write = no_tag(i);
+  e.host = kNoHost;
   slot.valid[bank][i >> 6] &= ~(u64{1} << (i & 63));
 }
 
@@ -165,6 +169,7 @@ void Tlb::flush_slot(Slot& slot, bool keep_global) {
         const u32 i = w * 64 + static_cast<u32>(std::countr_zero(m));
         TlbEntry& e = slot.view->entries[bank][i];
         e.tag_read = e.tag_write = no_tag(i);
+        e.host = kNoHost;
       }
     }
     if (!keep_global || slot.jumps_local[bank]) flush_slot_jumps(slot, bank);

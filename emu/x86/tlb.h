@@ -40,10 +40,14 @@ constexpr u64 no_tag(u32 index) { return index == 0 ? kNoTag | kPageSize : kNoTa
 /// True for both forms of it, and for no canonical address.
 constexpr bool is_no_tag(u64 tag) { return tag >> 62 == 2; }
 
+/// `host` of an entry without tags. Hot code reads through an entry whose index may be another address's (jit/hints.h):
+/// if that address is the one that no_tag stands for, the access is to an address that the host refuses, too.
+inline constexpr u64 kNoHost = 0x8000'0000'0000'0000ULL;
+
 struct TlbEntry {
   u64 tag_read;   // GVA of the page, or no_tag
   u64 tag_write;  // likewise
-  u64 host;       // host address of the page
+  u64 host;       // host address of the page; kNoHost without tag_read
   u32 page;       // guest page number (RAM pages fit: 16 TiB)
   u32 flags;
 };

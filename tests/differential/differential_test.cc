@@ -26,18 +26,22 @@ u64 env_number(const char* name, u64 otherwise) {
   return v ? std::strtoull(v, nullptr, 0) : otherwise;
 }
 
+/// How blocks are made: as usual, one for each instruction, or as hot code (jit/hints.h).
+enum class Blocks { Whole, OneInstruction, Hot };
+
 class Lab {
  public:
-  explicit Lab(bool one_insn) : fixture_(options(one_insn), u64{320} << 20) {
+  explicit Lab(Blocks blocks) : fixture_(options(blocks), u64{320} << 20) {
     fixture_.load("\xf4", 1, kExit);
     // Data alone is mapped in its 2 MiB, as on the other side.
     fixture_.put64(0x3000 + 8 * (kData >> 21), 0x5007);
     for (u64 k = 0; k < kDataBytes >> kPageShift; ++k) fixture_.put64(0x5000 + 8 * k, (kData + k * kPageSize) | 7);
     fixture_.vcpu->tlb().flush_all();
   }
-  static EngineOptions options(bool one_insn) {
+  static EngineOptions options(Blocks blocks) {
     EngineOptions o;
-    o.one_insn_per_block = one_insn;
+    o.one_insn_per_block = blocks == Blocks::OneInstruction;
+    o.all_hot = blocks == Blocks::Hot;
     return o;
   }
   jit::Fixture& fixture() { return fixture_; }
@@ -200,7 +204,7 @@ class Lab {
   jit::Fixture fixture_;
 };
 
-class Differential : public testing::TestWithParam<bool> {
+class Differential : public testing::TestWithParam<Blocks> {
  protected:
   static void SetUpTestSuite() {
     static const bool once = (native_setup(), true);
@@ -273,7 +277,11 @@ TEST_P(Differential, RandomSequences) {
     if (++failures > 10) return;
   }
 }
-INSTANTIATE_TEST_SUITE_P(Blocks, Differential, testing::Values(false, true),
-                         [](const auto& p) { return p.param ? "OneInstruction" : "Whole"; });
+INSTANTIATE_TEST_SUITE_P(Blocks, Differential, testing::Values(Blocks::Whole, Blocks::OneInstruction, Blocks::Hot),
+                         [](const auto& p) {
+                           return p.param == Blocks::Whole            ? "Whole"
+                                  : p.param == Blocks::OneInstruction ? "OneInstruction"
+                                                                      : "Hot";
+                         });
 }  // namespace
 }  // namespace pangea::differential
