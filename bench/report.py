@@ -8,7 +8,7 @@ import re
 import statistics
 import sys
 
-GROUPS = (("int", "integer"), ("fp", "floating point"), ("memory", "memory"), ("os", "operating system"), ("more", "beside these"))
+GROUPS = (("int", "integer"), ("fp", "floating point"), ("memory", "memory"), ("vector", "AVX2, FMA, AES, SHA"), ("os", "operating system"), ("more", "beside these"))
 ROW = re.compile(r"^measure: (\S+) ([0-9.]+) ns/op (\S+)$")
 
 

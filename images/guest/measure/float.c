@@ -109,8 +109,8 @@ static uint64_t run_x87(uint64_t n) {
 }
 
 const Workload kFloatWorkloads[] = {
-    {"nbody", "fp", NULL, run_nbody, NULL},   {"matrix", "fp", NULL, run_matrix, NULL},
-    {"saxpy", "more", NULL, run_saxpy, NULL}, {"sin-exp", "fp", NULL, run_libm, NULL},
-    {"x87-sum", "fp", NULL, run_x87, NULL},
+    {"nbody", "fp", NULL, run_nbody, NULL, NULL},   {"matrix", "fp", NULL, run_matrix, NULL, NULL},
+    {"saxpy", "more", NULL, run_saxpy, NULL, NULL}, {"sin-exp", "fp", NULL, run_libm, NULL, NULL},
+    {"x87-sum", "fp", NULL, run_x87, NULL, NULL},
 };
 const size_t kFloatWorkloadCount = sizeof(kFloatWorkloads) / sizeof(kFloatWorkloads[0]);

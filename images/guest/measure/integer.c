@@ -252,14 +252,14 @@ static uint64_t run_text(uint64_t n) {
 }
 
 const Workload kIntegerWorkloads[] = {
-    {"mix", "int", NULL, run_mix, NULL},
-    {"sieve", "int", NULL, run_sieve, NULL},
-    {"fib", "int", NULL, run_fib, NULL},
-    {"qsort", "int", NULL, run_qsort, NULL},
-    {"l1-chase", "int", set_up_chase, run_chase, NULL},
-    {"indirect", "int", NULL, run_indirect, NULL},
-    {"hash", "more", NULL, run_hash, NULL},
-    {"divide", "more", NULL, run_divide, NULL},
-    {"text", "more", NULL, run_text, NULL},
+    {"mix", "int", NULL, run_mix, NULL, NULL},
+    {"sieve", "int", NULL, run_sieve, NULL, NULL},
+    {"fib", "int", NULL, run_fib, NULL, NULL},
+    {"qsort", "int", NULL, run_qsort, NULL, NULL},
+    {"l1-chase", "int", set_up_chase, run_chase, NULL, NULL},
+    {"indirect", "int", NULL, run_indirect, NULL, NULL},
+    {"hash", "more", NULL, run_hash, NULL, NULL},
+    {"divide", "more", NULL, run_divide, NULL, NULL},
+    {"text", "more", NULL, run_text, NULL, NULL},
 };
 const size_t kIntegerWorkloadCount = sizeof(kIntegerWorkloads) / sizeof(kIntegerWorkloads[0]);

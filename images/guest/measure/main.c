@@ -84,15 +84,18 @@ int main(int argc, char** argv) {
   }
   if (budget_ms <= 0 || repeats < 1 || repeats > kMaxRepeats) return usage();
   setvbuf(stdout, NULL, _IOLBF, 0);
-  const Workload* tables[] = {kIntegerWorkloads, kFloatWorkloads, kMemoryWorkloads, kOsWorkloads};
-  const size_t counts[] = {kIntegerWorkloadCount, kFloatWorkloadCount, kMemoryWorkloadCount, kOsWorkloadCount};
+  const Workload* tables[] = {kIntegerWorkloads, kFloatWorkloads, kMemoryWorkloads, kVectorWorkloads, kOsWorkloads};
+  const size_t counts[] = {kIntegerWorkloadCount, kFloatWorkloadCount, kMemoryWorkloadCount, kVectorWorkloadCount,
+                           kOsWorkloadCount};
   int rows = 0;
-  for (size_t t = 0; t < 4; ++t) {
+  for (size_t t = 0; t < sizeof tables / sizeof tables[0]; ++t) {
     for (size_t i = 0; i < counts[t]; ++i) {
       if (!selected(&tables[t][i], argv + optind, argc - optind)) continue;
       ++rows;
       if (list) {
         printf("%s %s\n", tables[t][i].name, tables[t][i].group);
+      } else if (tables[t][i].supported != NULL && !tables[t][i].supported()) {
+        printf("measure: %s left out: CPUID does not show what it needs\n", tables[t][i].name);
       } else {
         measure(&tables[t][i], budget_ms * 1e6, repeats);
       }

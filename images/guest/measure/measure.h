@@ -13,12 +13,16 @@ typedef void (*MeasureSetUp)(void);
 // Gives back what set_up took, so that it does not weigh on the next workload (may be NULL).
 typedef void (*MeasureTearDown)(void);
 
+// Whether the processor has what the workload needs (may be NULL: it has).
+typedef bool (*MeasureSupported)(void);
+
 typedef struct {
   const char* name;
-  const char* group;  // int, fp, memory, os: the sets whose means are compared; more: beside them
+  const char* group;  // int, fp, memory, vector, os: the sets whose means are compared; more: beside them
   MeasureSetUp set_up;
   MeasureRun run;
   MeasureTearDown tear_down;
+  MeasureSupported supported;
 } Workload;
 
 extern const Workload kIntegerWorkloads[];
@@ -27,6 +31,8 @@ extern const Workload kFloatWorkloads[];
 extern const size_t kFloatWorkloadCount;
 extern const Workload kMemoryWorkloads[];
 extern const size_t kMemoryWorkloadCount;
+extern const Workload kVectorWorkloads[];
+extern const size_t kVectorWorkloadCount;
 extern const Workload kOsWorkloads[];
 extern const size_t kOsWorkloadCount;
 

@@ -69,9 +69,9 @@ static uint64_t run_chase(uint64_t n) {
 }
 
 const Workload kMemoryWorkloads[] = {
-    {"memcpy-1m", "memory", set_up_copy, run_memcpy, tear_down_copy},
-    {"memset-1m", "memory", set_up_copy, run_memset, tear_down_copy},
-    {"stream-1m", "memory", set_up_copy, run_stream, tear_down_copy},
-    {"chase-64m", "memory", set_up_chase, run_chase, tear_down_chase},
+    {"memcpy-1m", "memory", set_up_copy, run_memcpy, tear_down_copy, NULL},
+    {"memset-1m", "memory", set_up_copy, run_memset, tear_down_copy, NULL},
+    {"stream-1m", "memory", set_up_copy, run_stream, tear_down_copy, NULL},
+    {"chase-64m", "memory", set_up_chase, run_chase, tear_down_chase, NULL},
 };
 const size_t kMemoryWorkloadCount = sizeof(kMemoryWorkloads) / sizeof(kMemoryWorkloads[0]);

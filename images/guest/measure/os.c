@@ -140,9 +140,9 @@ static uint64_t run_signal(uint64_t n) {
 }
 
 const Workload kOsWorkloads[] = {
-    {"getppid", "os", NULL, run_getppid, NULL},  {"pipe", "os", NULL, run_pipe, NULL},
-    {"fork-wait", "os", NULL, run_fork, NULL},   {"fork-exec", "more", NULL, run_exec, NULL},
-    {"page-fault", "os", NULL, run_fault, NULL}, {"mmap", "more", NULL, run_mmap, NULL},
-    {"switch", "more", NULL, run_switch, NULL},  {"signal", "more", NULL, run_signal, NULL},
+    {"getppid", "os", NULL, run_getppid, NULL, NULL},  {"pipe", "os", NULL, run_pipe, NULL, NULL},
+    {"fork-wait", "os", NULL, run_fork, NULL, NULL},   {"fork-exec", "more", NULL, run_exec, NULL, NULL},
+    {"page-fault", "os", NULL, run_fault, NULL, NULL}, {"mmap", "more", NULL, run_mmap, NULL, NULL},
+    {"switch", "more", NULL, run_switch, NULL, NULL},  {"signal", "more", NULL, run_signal, NULL, NULL},
 };
 const size_t kOsWorkloadCount = sizeof(kOsWorkloads) / sizeof(kOsWorkloads[0]);
