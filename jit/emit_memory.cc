@@ -169,7 +169,18 @@ HostMem Emitter::region_access(const AccessPlan& plan) {
     return at(kT0, plan.offset);
   }
   clobber_flags();
-  if (pinned(g.base)) {
+  if (g.index != Region::kNoIndex) {
+    HostMem m{kHostOf[g.base], kHostOf[g.index], g.scale, false, g.lo};
+    if (m.base == kNoReg) {
+      a_.load(kT0, gs_at(off_gpr(g.base)));
+      m.base = kT0;
+    }
+    if (m.index == kNoReg) {
+      a_.load(kT1, gs_at(off_gpr(g.index)));
+      m.index = kT1;
+    }
+    a_.lea(kT0, m);
+  } else if (pinned(g.base)) {
     a_.lea(kT0, at(kHostOf[g.base], g.lo));
   } else {
     a_.load(kT0, gs_at(off_gpr(g.base)));

@@ -246,5 +246,22 @@ TEST(Jit, NoWriteAheadOfItsJump) {
   EXPECT_EQ(f.vcpu->state().instructions, 2u + 3u * 6 + 1u);
   EXPECT_EQ(f.engine->stats().blocks, 4u);  // no unmerged ones
 }
+
+// Accesses off a base and an index share a check while neither changes; unpinned registers and page ends included.
+GUEST(indexed,
+      "mov $0x400000,%esi\nxor %ecx,%ecx\nmov %rsi,%r10\nxor %eax,%eax\n1: mov %rcx,8(%rsi,%rcx,4)\n"
+      "add 8(%rsi,%rcx,4),%rax\nmov %rcx,24(%rsi,%rcx,4)\nlea 1(%rcx),%r11\nadd 8(%r10,%rcx,4),%rax\n"
+      "mov 4(%r10,%r11,4),%rdx\nadd 20(%r10,%r11,4),%rdx\nadd $1,%rcx\nmov 4(%rsi,%rcx,4),%rbx\nadd "
+      "20(%rsi,%rcx,4),%rbx\n"
+      "sub %rdx,%rbx\nor %rbx,%r15\npush 4(%rsi,%rcx,4)\npop %rdi\nadd %rdi,%rax\ncmp $2100,%rcx\njb 1b\n")
+TEST(Jit, SharedChecksWithAnIndex) {
+  Fixture f;
+  LOAD(f, indexed);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  const VcpuState& s = f.vcpu->state();
+  EXPECT_EQ(s.gpr[0], 3u * (2099u * 2100 / 2));
+  EXPECT_EQ(s.gpr[15], 0u);
+  EXPECT_EQ(s.gpr[1], 2100u);
+}
 }  // namespace
 }  // namespace pangea::jit

@@ -41,24 +41,30 @@ bool stack_access(const Insn& i, StackAccess& a) {
 
 class Planner {
  public:
-  explicit Planner(std::span<const Insn> insns) : insns_(insns) { std::fill(open_, open_ + 16, -1); }
+  explicit Planner(std::span<const Insn> insns) : insns_(insns) { close_all(); }
 
   RegionPlan run() {
     for (unsigned k = 0; k < insns_.size(); ++k) {
       const Insn& i = insns_[k];
       if (i.row->cls == IsaClass::Exec || control_id(i) == EmitId::Pause) {
-        std::fill(open_, open_ + 16, -1);
+        close_all();
         continue;
       }
       StackAccess s;
       const bool stack = stack_access(i, s);
       if (i.has_mem && !(i.row->attr & kAddr) && control_id(i) != EmitId::Bt && control_id(i) != EmitId::Lea &&
           control_id(i) != EmitId::PopRm && i.addrsize == 8 && i.seg != Seg::Fs && i.seg != Seg::Gs &&
-          i.index == Reg::None && i.base != Reg::None) {
+          i.base != Reg::None) {
         const OperandAccess a = operand_access(i);
-        note(k, static_cast<u8>(i.base), i.disp, a.size, a.write, false);
+        const u8 base = static_cast<u8>(i.base);
+        if (i.index == Reg::None)
+          note(plan_.operand[k], {base}, i.disp, a, open_[base], delta_[base]);
+        else
+          note_indexed(k, {base, static_cast<u8>(i.index), i.scale}, i.disp, a);
       }
-      if (stack) note(k, s.base, s.disp, s.size, s.write, true);  // PUSH and CALL read their operand first
+      if (stack)
+        note(plan_.stack[k], {s.base}, s.disp, {s.size, !s.write, s.write}, open_[s.base],
+             delta_[s.base]);  // PUSH and CALL read their operand first
       after(i);
       run_ += control_id(i) == EmitId::Jcc;
     }
@@ -67,28 +73,65 @@ class Planner {
   }
 
  private:
-  void note(unsigned k, u8 base, i64 disp, unsigned size, bool write, bool stack) {
-    AccessPlan& p = stack ? plan_.stack[k] : plan_.operand[k];
-    int r = open_[base];
-    if (r >= 0) {
-      Region& g = plan_.regions[static_cast<usize>(r)];
-      const i64 at = delta_[base] + disp;
-      const i64 lo = std::min<i64>(g.lo, at), hi = std::max<i64>(g.lo + i64{g.bytes}, at + size);
+  /// Registers of an address, as in Region.
+  struct Address {
+    u8 base;
+    u8 index = Region::kNoIndex, scale = 0;
+  };
+  /// An access: joins the region `open` off the same registers, or begins one. `delta`: how far the base has moved
+  /// since.
+  void note(AccessPlan& p, const Address& address, i64 disp, const OperandAccess& a, int& open, i64& delta) {
+    if (open >= 0) {
+      Region& g = plan_.regions[static_cast<usize>(open)];
+      const i64 at = delta + disp;
+      const i64 lo = std::min<i64>(g.lo, at), hi = std::max<i64>(g.lo + i64{g.bytes}, at + a.size);
       // A write behind a jump may never happen: it must not make a read ask for more than it needs.
-      if (hi - lo <= RegionPlan::kMaxBytes && !(write && !g.write && g.run != run_)) {
+      if (hi - lo <= RegionPlan::kMaxBytes && !(a.write && !g.write && g.run != run_)) {
         g.lo = static_cast<i32>(lo);
         g.bytes = static_cast<u32>(hi - lo);
-        g.write |= write;
+        g.write |= a.write;
         ++g.count;
-        p = {static_cast<u8>(r), false, static_cast<i32>(at)};
+        p = {static_cast<u8>(open), false, static_cast<i32>(at)};
         return;
       }
     }
     if (plan_.regions.size() >= 64 || disp != static_cast<i32>(disp)) return;
-    open_[base] = static_cast<int>(plan_.regions.size());
-    delta_[base] = 0;
-    plan_.regions.push_back({base, static_cast<i32>(disp), size, write, 1, run_});
-    p = {static_cast<u8>(open_[base]), true, static_cast<i32>(disp)};
+    open = static_cast<int>(plan_.regions.size());
+    delta = 0;
+    plan_.regions.push_back(
+        {address.base, address.index, address.scale, static_cast<i32>(disp), a.size, a.write, 1, run_});
+    p = {static_cast<u8>(open), true, static_cast<i32>(disp)};
+  }
+
+  void note_indexed(unsigned k, const Address& address, i64 disp, const OperandAccess& a) {
+    int* open = nullptr;
+    for (int& o : indexed_) {
+      if (o < 0) continue;
+      const Region& g = plan_.regions[static_cast<usize>(o)];
+      if (g.base == address.base && g.index == address.index && g.scale == address.scale) open = &o;
+    }
+    if (!open) {
+      open = &indexed_[next_indexed_++ % kIndexed];
+      *open = -1;
+    }
+    i64 delta = 0;  // no region stays open when its base or index changes
+    note(plan_.operand[k], address, disp, a, *open, delta);
+  }
+
+  /// The register changes, and by how much is known: what is off it with an index ends.
+  void moved(u8 reg) {
+    for (int& o : indexed_)
+      if (o >= 0 &&
+          (plan_.regions[static_cast<usize>(o)].base == reg || plan_.regions[static_cast<usize>(o)].index == reg))
+        o = -1;
+  }
+  void changed(u8 reg) {
+    open_[reg] = -1;
+    moved(reg);
+  }
+  void close_all() {
+    std::fill(open_, open_ + 16, -1);
+    std::fill(indexed_, indexed_ + kIndexed, -1);
   }
 
   /// Follows what the instruction does to base registers.
@@ -108,6 +151,7 @@ class Planner {
       by = i.disp;
     }
     if (adjusted < 16) {
+      moved(adjusted);
       delta_[adjusted] += by;
       if (delta_[adjusted] > 4096 || delta_[adjusted] < -4096) open_[adjusted] = -1;
       return;
@@ -115,24 +159,26 @@ class Planner {
     for (const Operand& o : i.row->op) {
       if (o.cls != RegClass::Gpr || !o.write) continue;
       if (o.where == Where::Reg)
-        open_[i.reg] = -1;
+        changed(i.reg);
       else if (o.where == Where::Rm && !i.has_mem)
-        open_[i.rm] = -1;
+        changed(i.rm);
       else if (o.where == Where::Vvvv)
-        open_[i.vvvv] = -1;
+        changed(i.vvvv);
       else if (o.where == Where::OpcodeReg)
-        open_[(i.opcode & 7) | ((i.rex & 1) << 3)] = -1;
+        changed(static_cast<u8>((i.opcode & 7) | ((i.rex & 1) << 3)));
       else if (o.where == Where::Implicit && !(stack && o.fixed == 4))
-        open_[o.fixed] = -1;
+        changed(o.fixed);
     }
     // High byte registers belong to RAX..RBX.
     if (!i.rex_present)
       for (unsigned k = 0; k < kMaxOperands; ++k)
         if (i.row->op[k].cls == RegClass::Gpr && i.row->op[k].write && i.op_bytes[k] == 1)
-          for (unsigned g = 0; g < 4; ++g) open_[g] = -1;
+          for (u8 g = 0; g < 4; ++g) changed(g);
     if (!stack) return;
+    moved(4);
     if (control_id(i) == EmitId::Leave || control_id(i) == EmitId::RetImm) {
-      open_[4] = open_[5] = -1;
+      changed(4);
+      changed(5);
     } else if (open_[4] >= 0) {
       delta_[4] += s.write ? -static_cast<i64>(s.size) : static_cast<i64>(s.size);
     }
@@ -159,7 +205,10 @@ class Planner {
 
   std::span<const Insn> insns_;
   RegionPlan plan_;
-  int open_[16];
+  static constexpr unsigned kIndexed = 4;
+  int open_[16];           // by base register: its region, or -1
+  int indexed_[kIndexed];  // regions off a base and an index
+  unsigned next_indexed_ = 0;
   i64 delta_[16] = {};
   unsigned run_ = 0;
 };

@@ -1,11 +1,11 @@
 // Several accesses off one base register need one check.
 //
 // Within a block no page can be lost (DESIGN invariant 2), so a range that was checked once stays checked. This pass
-// finds runs of accesses [base + d] whose base changes by constants only (PUSH and POP included) and lie close
-// together; the first of them checks the whole range, the others use the host pointer that it found. If the one check
-// fails, because of a page end, a right that only a later access needs, or an empty TLB, the block is left for its
-// *unmerged* variant at that instruction, which checks each access by itself: so nothing faults early and nothing is
-// checked twice.
+// finds runs of accesses [base + d] whose base changes by constants only (PUSH and POP included), or [base + index *
+// scale + d] where neither changes, that lie close together; the first of them checks the whole range, the others use
+// the host pointer that it found. If the one check fails, because of a page end, a right that only a later access
+// needs, or an empty TLB, the block is left for its *unmerged* variant at that instruction, which checks each access by
+// itself: so nothing faults early and nothing is checked twice.
 #pragma once
 #include <array>
 #include <span>
@@ -15,7 +15,10 @@
 
 namespace pangea::jit {
 struct Region {
-  u8 base = 0;    // guest register
+  static constexpr u8 kNoIndex = 0xff;
+  u8 base = 0;          // guest register
+  u8 index = kNoIndex;  // likewise; [base + index << scale + lo]
+  u8 scale = 0;
   i32 lo = 0;     // first byte, relative to the base's value before the first instruction
   u32 bytes = 0;  // range that is checked
   bool write = false;
