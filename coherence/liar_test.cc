@@ -2,133 +2,17 @@
 // keep more than its bounds. (What a liar can do is corrupt the pages it has a part in; it is inside the machine.)
 #include <gtest/gtest.h>
 
-#include <map>
-
-#include "coherence/protocol.h"
+#include "coherence/test_liar.h"
 #include "emu/base/prng.h"
 
 namespace pangea::coherence {
 namespace {
 
-constexpr unsigned kNodes = 4, kPages = 6;
-
-class Victim {
- public:
-  explicit Victim(u64 seed) : prng_(seed), protocol_(config()) {}
-
-  void run(unsigned steps) {
-    for (unsigned i = 0; i < steps; i++) {
-      switch (prng_.below(8)) {
-        case 0: local(); break;
-        case 1: finish_hand_over(); break;
-        case 2:
-          now_ += prng_.below(2000);
-          step(Tick{});
-          break;
-        case 3: step(Retired{static_cast<AgentId>(prng_.below(4))}); break;
-        default: step(lie()); break;
-      }
-    }
-  }
-  const Protocol& protocol() const { return protocol_; }
-
- private:
-  static Config config() {
-    Config c;
-    c.nodes = kNodes;
-    c.homes = HomeMap({{PageNumber{0}, 2, NodeId{0}}, {PageNumber{2}, 2, NodeId{1}}, {PageNumber{5}, 1, NodeId{2}}});
-    c.max_agents = 4;
-    c.max_requests = 2;
-    c.max_hold_ns = 1000;
-    c.request_timeout_ns = 0;
-    return c;
-  }
-
-  PageNumber any_page() { return PageNumber{prng_.below(kPages)}; }
-  PageNumber ram_page() {
-    const PageNumber p = any_page();
-    return protocol_config_homes_.contains(p) ? p : PageNumber{0};
-  }
-
-  void local() {
-    const auto agent = static_cast<AgentId>(prng_.below(4));
-    if (prng_.chance(1, 6)) return step(DmaClaim{ram_page(), agent});
-    if (prng_.chance(1, 6)) return step(Drop{ram_page()});
-    step(LocalRequest{ram_page(), prng_.chance(1, 2) ? Access::Write : Access::Read, agent});
-  }
-
-  void finish_hand_over() {
-    if (surrenders_.empty()) return;
-    const Surrender s = surrenders_.begin()->second;
-    surrenders_.erase(surrenders_.begin());
-    rights_[s.page.v] = s.keep;
-    step(Surrendered{s.page, s.token});
-  }
-
-  /// Any message at all, but often one that nearly fits: serials and versions are those the victim uses.
-  Message lie() {
-    Message m;
-    m.from = NodeId{static_cast<u16>(1 + prng_.below(kNodes - 1))};
-    m.msg.kind = static_cast<MsgKind>(prng_.below(8));
-    if (prng_.chance(1, 6)) m.msg.kind = MsgKind::Request;
-    m.msg.want = static_cast<Want>(prng_.below(prng_.chance(1, 20) ? 5 : 3));
-    m.msg.payload = static_cast<Payload>(prng_.below(prng_.chance(1, 20) ? 5 : 3));
-    m.msg.page = any_page();
-    if (prng_.chance(1, 50)) m.msg.page = PageNumber{prng_.next()};
-    if (prng_.chance(1, 50)) m.msg.length = 8;
-    const bool to_requester = m.msg.kind == MsgKind::Grant || m.msg.kind == MsgKind::Ack;
-    m.msg.requester = to_requester ? NodeId{0} : m.from;
-    if (prng_.chance(1, 4)) m.msg.requester = NodeId{static_cast<u16>(prng_.below(kNodes))};
-    m.msg.serial = prng_.chance(1, 2) ? serials_[m.msg.page.v] : ++liar_serial_;
-    m.msg.version = protocol_config_homes_.contains(m.msg.page) ? protocol_.version(m.msg.page) + prng_.below(3) : 0;
-    if (prng_.chance(1, 10)) m.msg.version = prng_.next();
-    if (prng_.chance(1, 4)) m.msg.nodes = prng_.below(1 << kNodes);
-    if (prng_.chance(1, 50)) m.msg.nodes = prng_.next();
-    m.has_page = (m.msg.kind == MsgKind::Grant && m.msg.payload == Payload::Page) != prng_.chance(1, 10);
-    return m;
-  }
-
-  void step(const Event& event) {
-    actions_.clear();
-    protocol_.step(now_, event, actions_);
-    ASSERT_LE(actions_.size(), 64u);
-    for (const Action& a : actions_) {
-      if (const auto* s = std::get_if<Send>(&a)) {
-        EXPECT_NE(s->to, NodeId{0});
-        EXPECT_LT(s->to.v, kNodes);
-        if (s->msg.kind == MsgKind::Request) serials_[s->msg.page.v] = s->msg.serial;
-        EXPECT_FALSE(s->with_page && surrenders_.contains(s->msg.page.v)) << "sent before the hand-over";
-      } else if (const auto* s = std::get_if<Surrender>(&a)) {
-        EXPECT_LT(s->keep, rights_[s->page.v]);
-        EXPECT_TRUE(surrenders_.emplace(s->page.v, *s).second) << "two hand-overs of one page";
-      } else if (const auto* f = std::get_if<Fill>(&a)) {
-        EXPECT_EQ(rights_[f->page.v], Right::None) << "a frame written while agents see it";
-      } else if (const auto* in = std::get_if<Install>(&a)) {
-        EXPECT_GT(in->right, rights_[in->page.v]);
-        EXPECT_FALSE(surrenders_.contains(in->page.v)) << "installed during a hand-over";
-        rights_[in->page.v] = in->right;
-      } else if (const auto* d = std::get_if<Discard>(&a)) {
-        EXPECT_EQ(rights_[d->page.v], Right::None);
-      }
-    }
-    EXPECT_LE(surrenders_.size(), kPages);
-  }
-
-  Prng prng_;
-  const HomeMap protocol_config_homes_ = config().homes;
-  Protocol protocol_;
-  Actions actions_;
-  u64 now_ = 0, liar_serial_ = 0;
-  std::map<u64, Surrender> surrenders_;
-  std::map<u64, Right> rights_;
-  std::map<u64, u64> serials_;
-};
-
 TEST(Liar, NoMessageCrashesANodeOrTearsAPage) {
   Stats sum;
   for (u64 seed = 1; seed <= 20000 && !testing::Test::HasFailure(); seed++) {
     SCOPED_TRACE(seed);
-    Victim v(seed);
+    Victim<Prng> v{Prng(seed)};
     v.run(300);
     const Stats& s = v.protocol().stats();
     for (usize i = 0; i < s.peer_errors.size(); i++) sum.peer_errors[i] += s.peer_errors[i];

@@ -4,7 +4,7 @@
 # To compile it (meson.build is the authority; python3 also runs the scripts' reports).
 BUILD_PACKAGES=(g++ meson ninja-build pkg-config ccache python3 ca-certificates
   libcapstone-dev libasmjit-dev libzmq3-dev cppzmq-dev libprotobuf-dev protobuf-compiler
-  libgtest-dev libgmock-dev libbenchmark-dev libfmt-dev libcli11-dev nlohmann-json3-dev
+  libseccomp-dev libgtest-dev libgmock-dev libbenchmark-dev libfmt-dev libcli11-dev nlohmann-json3-dev
   acpica-tools)
 
 # To make a guest: kernel and busybox are taken out of their packages without installing those.

@@ -8,7 +8,7 @@
 
 namespace pangea {
 /// Documented exit statuses of the `pangea` binary (README, "Exit status").
-enum class ExitStatus : int { PoweredOff = 0, HostError = 2, NodeLost = 3, GuestDied = 4 };
+enum class ExitStatus : int { PoweredOff = 0, HostError = 2, NodeLost = 3, GuestDied = 4, SandboxViolation = 5 };
 
 /// One failure. Printed as "pangea: what: why (do)"; `todo` may be empty.
 struct Error {

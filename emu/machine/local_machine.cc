@@ -89,7 +89,8 @@ Status LocalMachine::boot() {
                             .initrd = config_.options.initrd,
                             .command_line = config_.options.append,
                             .plan = &config_.plan,
-                            .rsdp = acpi.rsdp};
+                            .rsdp = acpi.rsdp,
+                            .files = &images_};
   const auto image = load_guest(request, memory);
   if (!image) return image.error();
   PANGEA_LOG(machine, "{}", image->kind);

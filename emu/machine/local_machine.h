@@ -13,6 +13,7 @@
 #include "emu/machine/guest_time.h"
 #include "emu/machine/node_memory.h"
 #include "emu/machine/run_control.h"
+#include "emu/machine/statistics_file.h"
 #include "emu/machine/timer_thread.h"
 #include "emu/machine/vcpu_thread.h"
 
@@ -66,6 +67,7 @@ class LocalMachine final : public VcpuThreadEvents {
   NodeMemory& memory() { return config_.memory.memory(); }
   GuestTime& time() { return config_.time; }
   RunControl& control() { return config_.control; }
+  const ResidentMemory& resident() const { return resident_; }
   devices::InterruptFabric& fabric() { return fabric_; }
   /// The board's I/O, for accesses of other nodes' vCPUs; null on nodes other than 0.
   x86::IoPort* board_io() { return board_io_.get(); }
@@ -106,6 +108,8 @@ class LocalMachine final : public VcpuThreadEvents {
   Status build_vcpu(VcpuId id);
 
   LocalMachineConfig config_;
+  ImageFiles images_;
+  ResidentMemory resident_;
   devices::TimerQueue apic_timers_;
   devices::TimerQueue board_timers_;
   devices::InterruptFabric fabric_;

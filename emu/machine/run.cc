@@ -11,8 +11,10 @@
 #include "emu/machine/local_machine.h"
 #include "emu/machine/node/cluster.h"
 #include "emu/machine/node/link_keys.h"
+#include "emu/machine/sandbox.h"
 #include "emu/machine/signals.h"
 #include "emu/machine/statistics.h"
+#include "emu/machine/statistics_file.h"
 
 namespace pangea::machine {
 namespace {
@@ -66,6 +68,8 @@ class Run {
   void print_vcpus(bool registers);
   void do_reset();
   Status write_stats();
+  /// Everything is open that the run needs.
+  Status confine();
   Status start_debugger();
   std::vector<VcpuSnapshot> all_snapshots();
   double seconds_since_start(u64 ns) const { return static_cast<double>(ns - started_ns_) / 1e9; }
@@ -80,6 +84,7 @@ class Run {
   BootWatch watch_;
   RunControl control_;
   Symbols symbols_;
+  StatisticsFile statistics_file_;
   u64 started_ns_ = 0;
   std::unique_ptr<TickSource> ticks_;
   std::unique_ptr<GuestTime> time_;
@@ -96,7 +101,7 @@ class Run {
 Status Run::prepare() {
   started_ns_ = clock_.now_ns();
   if (!options_.stats_file.empty())
-    if (Status s = check_statistics_file(options_.stats_file); !s) return s;
+    if (Status s = statistics_file_.open(options_.stats_file); !s) return s;
   if (!options_.symbols.empty()) {
     auto symbols = Symbols::read(options_.symbols);
     if (!symbols) return symbols.error();
@@ -143,7 +148,17 @@ Status Run::prepare() {
   }
   if (Status s = machine_->boot(); !s) return s;
   if (Status s = start_debugger(); !s) return s;
-  return machine_->start();
+  if (options_.sandbox)
+    if (Status s = drop_capabilities(); !s) return s;
+  if (Status s = machine_->start(); !s) return s;
+  return options_.sandbox ? confine() : ok();
+}
+
+Status Run::confine() {
+  SandboxNeeds needs;
+  if (cluster_) needs.children = cluster_->children();
+  for (const std::string& s : options_.serial) needs.remove_files |= s.find("unix:") != std::string::npos;
+  return enter_sandbox(needs);
 }
 
 void Run::resume() {
@@ -245,7 +260,7 @@ Status Run::write_stats() {
   std::vector<NodeStatistics> nodes{gather(*machine_, wall_s)};
   if (cluster_) cluster_->link().complete(nodes[0]);
   nodes.insert(nodes.end(), remote_statistics_.begin(), remote_statistics_.end());
-  return write_statistics(options_.stats_file, statistics_json(nodes, wall_s, init_s, symbols_));
+  return statistics_file_.write(statistics_json(nodes, wall_s, init_s, symbols_));
 }
 
 void Run::print_vcpus(bool registers) {

@@ -1,13 +1,8 @@
 #include "emu/machine/statistics.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -51,22 +46,6 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NodeStatistics, id, remote_faults_read, remot
                                    bytes_sent, bytes_received, rss_mib, frames_mib, translations,
                                    translated_instructions, vcpus, hot_pages)
 
-namespace {
-/// Resident MiB of the process and of the mapping that begins at `frames`. Source: Linux proc(5), smaps.
-void read_resident(const u8* frames, double& rss_mib, double& frames_mib) {
-  std::ifstream smaps("/proc/self/smaps");
-  const std::string begin = fmt::format("{:x}-", reinterpret_cast<u64>(frames));
-  bool in_frames = false;
-  for (std::string line; std::getline(smaps, line);) {
-    if (!line.empty() && !std::isupper(static_cast<unsigned char>(line[0]))) in_frames = line.starts_with(begin);
-    if (!line.starts_with("Rss:")) continue;
-    const double mib = static_cast<double>(std::strtoull(line.c_str() + 4, nullptr, 10)) / 1024;
-    rss_mib += mib;
-    if (in_frames) frames_mib += mib;
-  }
-}
-}  // namespace
-
 NodeStatistics gather(LocalMachine& machine, double running_s) {
   NodeStatistics n;
   n.id = machine.self().v;
@@ -81,7 +60,9 @@ NodeStatistics gather(LocalMachine& machine, double running_s) {
   n.translations = e.blocks;
   n.translated_instructions = e.translated_instructions;
   n.ipis_sent = machine.fabric().stats().remote_interrupts;
-  read_resident(machine.memory().ram.host(PageNumber{0}), n.rss_mib, n.frames_mib);
+  const auto resident = machine.resident().read(machine.memory().ram.host(PageNumber{0}));
+  n.rss_mib = resident.process;
+  n.frames_mib = resident.frames;
   return n;
 }
 
@@ -132,45 +113,5 @@ std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wal
     out["hot_pages"].push_back({{"page", order[i].first}, {"symbol", symbol}, {"count", order[i].second}});
   }
   return out.dump(2) + "\n";
-}
-
-namespace {
-/// A file that stands at `path` but is no regular one (a pipe, /dev/null) is written in place.
-bool in_place(const std::string& path) {
-  struct stat st {};
-  return stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
-}
-Error cannot_write(const std::string& path) {
-  return Error{"-stats " + path, std::strerror(errno), "choose a file that can be written"};
-}
-std::string aside_of(const std::string& path) { return fmt::format("{}.{}", path, getpid()); }
-
-Status write_file(const std::string& path, const std::string& text, const std::string& named) {
-  errno = 0;
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out << text << std::flush;
-  if (out) return ok();
-  const Error e = cannot_write(named);
-  if (path != named) unlink(path.c_str());
-  return e;
-}
-}  // namespace
-
-Status check_statistics_file(const std::string& path) {
-  if (in_place(path)) return ok();
-  if (Status s = write_file(aside_of(path), "", path); !s) return s;
-  unlink(aside_of(path).c_str());
-  return ok();
-}
-
-Status write_statistics(const std::string& path, const std::string& text) {
-  if (in_place(path)) return write_file(path, text, path);
-  // Written aside and renamed, so that a reader never sees half a file.
-  const std::string aside = aside_of(path);
-  if (Status s = write_file(aside, text, path); !s) return s;
-  if (rename(aside.c_str(), path.c_str()) == 0) return ok();
-  const Error e = cannot_write(path);
-  unlink(aside.c_str());
-  return e;
 }
 }  // namespace pangea::machine

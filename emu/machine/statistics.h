@@ -63,8 +63,4 @@ Result<NodeStatistics> from_text(const std::string& text);
 /// The file. `boot_to_init_s` negative: init was not reached (null in the file).
 std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wall_s, double boot_to_init_s,
                             const Symbols& symbols);
-/// At start-up: would write_statistics() succeed? Error: no.
-Status check_statistics_file(const std::string& path);
-/// Replaces the file. Error: cannot be written.
-Status write_statistics(const std::string& path, const std::string& json);
 }  // namespace pangea::machine

@@ -40,6 +40,7 @@ PRIVATE_HEADERS = [
     ("asmjit/*", ["jit/stubs.cc", "jit/emit*"], "jit/host_asm.h, or a stub made in jit/stubs.cc"),
     ("capstone/*", ["emu/x86/disasm.cc", "*_test.cc", "tests/*"], "emu/x86/disasm.h"),
     ("sodium.h", ["transport/handshake.cc", "transport/keys.cc"], "transport/handshake.h"),
+    ("seccomp.h", ["emu/machine/sandbox.cc"], "emu/machine/sandbox.h"),
     ("CLI/*", ["emu/machine/cli/*"], "emu/machine/cli/options.h"),
     ("nlohmann/*", ["emu/machine/statistics.*", "*_test.cc", "tests/*", "bench/*"], "emu/machine/statistics.h"),
     ("benchmark/*", ["bench/*"], "a test, or a program in bench/"),
@@ -54,6 +55,7 @@ SOCKET_FILES = [
     ("devices/serial/endpoint_socket.cc", "the far end of `-serial unix:` and `-serial tcp:`"),
     ("devices/serial/endpoint_stdio.cc", "standard output may be a socket: MSG_DONTWAIT is asked per call"),
     ("devices/serial/*_test.cc", "plays the other end of a console socket"),
+    ("emu/machine/sandbox_test.cc", "proves that no socket can be made"),
 ]
 
 # coherence/ is a pure function (invariant 4): no header that knows a thread, a socket, a clock or a port.
@@ -67,7 +69,8 @@ PURE = {
 # --- (b) Bans: (name, pattern, what to use instead, {file pattern: why it may}, text it looks at).
 # Text: "code" has neither comments nor strings, "strings" has strings too, "all" is the file as it is.
 TESTS = {"*_test.cc": "tests", "*test_*": "tests", "*fixture*": "tests", "tests/*": "tests", "bench/*": "benchmarks"}
-HOST_PORTS = {"emu/base/host_ports.cc": "the host's side of the ports"}
+HOST_PORTS = {"emu/base/host_ports.cc": "the host's side of the ports",
+              "emu/machine/sandbox.cc": "names system calls that may be made, and makes none of them"}
 BANS = [
     ("clock", r"\b(?:clock_gettime|gettimeofday|timespec_get|clock_getres)\b|\w_clock\s*::\s*now\b"
               r"|(?<![\w.>])(?:std::|::)?time\s*\(\s*(?:nullptr|NULL|0|&)",
@@ -83,7 +86,8 @@ BANS = [
     ("entropy", r"\"/dev/u?random", "Entropy of emu/base/ports.h", {}, "strings"),
     ("sleep", r"\bnanosleep\b|\busleep\b|\bsleep_for\b|\bsleep_until\b",
      "a wait that somebody ends (condition variable, atomic wait, TimerQueue)",
-     {**TESTS, "emu/machine/guest_time.cc": "waits for the span over which it measures the host's TSC",
+     {**TESTS, "emu/machine/sandbox.cc": "names system calls that may be made, and makes none of them",
+      "emu/machine/guest_time.cc": "waits for the span over which it measures the host's TSC",
       "emu/machine/vcpu_thread.cc": "await_pause() has a limit, which std::atomic::wait has not",
       "emu/machine/node/children.cc": "finish() has a limit, which waitpid has not",
       "emu/machine/debug/gdb_server.cc": "a full ring of a slow gdb, for two seconds at most"}, "code"),
@@ -105,6 +109,7 @@ HEADER_BANS = [("using namespace in a header", r"^\s*using\s+namespace\b", "the 
 # Mutable state that no object owns.
 GLOBALS = {
     "emu/base/log.*": "set once from the command line, before any thread runs",
+    "emu/machine/sandbox.cc": "a signal handler gets no argument and may not allocate: names of system calls",
     "jit/signals.cc": "a signal handler gets no argument: which vCPU's generated code is this thread in?",
     "emu/x86/host_probe.cc": "likewise; linked into tests only",
     "transport/tsan.h": "addresses that stand for channels, in ThreadSanitizer builds only; never read or written",

@@ -97,7 +97,7 @@ struct Initrd {
 };
 Result<Initrd> load_initrd(const BootRequest& request, u64 floor, GuestWriter& memory) {
   if (request.initrd.empty()) return Initrd{};
-  const auto file = ImageFile::read("-initrd", request.initrd);
+  const auto file = ImageFile::read(request.files, "-initrd", request.initrd);
   if (!file) return file.error();
   const auto at = place_initrd(memory, *file, floor, load_limit(*request.plan));
   if (!at) return at.error();

@@ -1,6 +1,7 @@
 // A file that is to become guest memory: read whole, then looked at with bounds checks. Nothing in it is trusted.
 #pragma once
 #include <cstring>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -11,11 +12,15 @@
 #include "emu/base/types.h"
 
 namespace pangea::machine {
+class ImageFiles;
+
 class ImageFile {
  public:
   /// `option`: the option that named it, for the error line ("-kernel"). Error: missing, unreadable, empty, a
   /// directory.
   static Result<ImageFile> read(const std::string& option, const std::string& path);
+  /// The same through `files`, if that is not null.
+  static Result<ImageFile> read(ImageFiles* files, const std::string& option, const std::string& path);
   ImageFile(std::string label, std::vector<u8> bytes) : label_(std::move(label)), bytes_(std::move(bytes)) {}
 
   /// "-kernel PATH"
@@ -43,5 +48,19 @@ class ImageFile {
  private:
   std::string label_;
   std::vector<u8> bytes_;
+};
+
+/// Keeps files open, so that a guest which resets itself can be loaded again where no file can be opened any more.
+class ImageFiles {
+ public:
+  ImageFiles() = default;
+  ~ImageFiles();
+  ImageFiles(const ImageFiles&) = delete;
+  ImageFiles& operator=(const ImageFiles&) = delete;
+  /// The descriptor of `path`, opened at the first call; -1: cannot be opened (errno says why).
+  int open(const std::string& path);
+
+ private:
+  std::map<std::string, int> open_;
 };
 }  // namespace pangea::machine

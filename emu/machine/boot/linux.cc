@@ -94,7 +94,7 @@ Result<BootedImage> load_bzimage(const ImageFile& f, const BootRequest& request,
   zero.put<u32>(0x214, static_cast<u32>(*at));  // code32_start
   zero.set_memory_map(*request.plan);
   if (!request.initrd.empty()) {
-    const auto file = ImageFile::read("-initrd", request.initrd);
+    const auto file = ImageFile::read(request.files, "-initrd", request.initrd);
     if (!file) return file.error();
     const auto where = place_initrd(memory, *file, *at + h->init_bytes, std::min(limit, h->initrd_max + 1));
     if (!where) return where.error();

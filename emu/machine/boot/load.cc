@@ -2,7 +2,7 @@
 
 namespace pangea::machine {
 Result<BootedImage> load_guest(const BootRequest& request, GuestWriter& memory) {
-  const auto file = ImageFile::read("-kernel", request.kernel);
+  const auto file = ImageFile::read(request.files, "-kernel", request.kernel);
   if (!file) return file.error();
   if (is_bzimage(*file)) return load_bzimage(*file, request, memory);
   if (const auto header = find_multiboot_header(*file)) return load_multiboot(*file, *header, request, memory);

@@ -28,6 +28,7 @@ struct BootRequest {
   std::string kernel, initrd, command_line;  // paths as given with -kernel, -initrd; the text of -append
   const MachinePlan* plan = nullptr;
   Gpa rsdp;
+  ImageFiles* files = nullptr;  // may be null
 };
 
 struct BootedImage {

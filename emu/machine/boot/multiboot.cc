@@ -74,7 +74,7 @@ Result<std::vector<Module>> load_modules(const BootRequest& request, u64 at, u64
     const std::string item(rest.substr(0, rest.find(',')));
     rest = rest.size() > item.size() ? rest.substr(item.size() + 1) : std::string_view{};
     if (item.empty()) continue;
-    const auto file = ImageFile::read("-initrd", item.substr(0, item.find(' ')));
+    const auto file = ImageFile::read(request.files, "-initrd", item.substr(0, item.find(' ')));
     if (!file) return file.error();
     if (modules.size() == kMost) return Error{"-initrd", fmt::format("more than {} modules", kMost), "give fewer"};
     at = align_up(at, kPageSize);

@@ -128,6 +128,13 @@ TEST(Cli, ErrorsSayWhatAndWhatToDo) {
             "-device e1000: not supported; the device there is: isa-debug-exit,iobase=0xf4,iosize=4");
 }
 
+TEST(Cli, TheSandboxIsOnUnlessItIsTurnedOff) {
+  EXPECT_TRUE(run({}).sandbox);
+  EXPECT_TRUE(run({"-sandbox", "on"}).sandbox);
+  EXPECT_FALSE(run({"-sandbox", "off"}).sandbox);
+  EXPECT_EQ(error({"-sandbox", "maybe"}), "-sandbox maybe: neither on nor off; write -sandbox off");
+}
+
 TEST(Cli, KeysBelongTogether) {
   EXPECT_EQ(run({"-node", "tcp://h:1,peer=bob"}).peers, (std::vector<PeerOption>{{"tcp://h:1", "bob"}}));
   EXPECT_EQ(run({"-key", "k", "-peers", "p"}).links.peers_file, "p");

@@ -50,6 +50,7 @@ constexpr OptionRow kRun[] = {
     {"stats", "FILE", "write statistics as JSON, at exit and on SIGUSR2", G::Debugging},
     {"singlestep", nullptr, "translate one instruction per block", G::Debugging},
     {"torture", "SEED", "force exits, flushes and evictions between random instructions", G::Debugging},
+    {"sandbox", "on|off", "confine the process to what a running machine needs [on]", G::Other},
     {"h", nullptr, "this page", G::Other},
     {"help", nullptr, nullptr, G::Other},
     {"version", nullptr, nullptr, G::Other},
@@ -86,6 +87,7 @@ constexpr OptionRow kNode[] = {
     {"d", "LIST", "log categories, comma-separated; -d help lists them", G::Debugging},
     {"D", "FILE", "log file [stderr]", G::Debugging},
     {"stats", "FILE", "write this node's statistics as JSON at exit", G::Debugging},
+    {"sandbox", "on|off", "confine the process to what a running machine needs [on]", G::Other},
     {"h", nullptr, "this page", G::Other},
     {"help", nullptr, nullptr, G::Other},
     {"version", nullptr, nullptr, G::Other},
@@ -132,6 +134,7 @@ constexpr const char* kExitHelp =
     "  2  usage, or something on this computer: one line on stderr says what\n"
     "  3  a node was lost\n"
     "  4  the guest died (triple fault under -no-reboot)\n"
+    "  5  the process was about to do what its sandbox forbids; the line names the system call\n"
     "  isa-debug-exit ends with (value << 1) | 1\n";
 }  // namespace
 
@@ -198,7 +201,8 @@ std::string node_help() {
          "with it.\n"
          "  pangea node -listen tcp://0.0.0.0:7000 -key own.key -peers peers\n" +
          rows_help(kNode) +
-         "\nExit status: 0 the machine ended, 2 usage or host, 3 the machine's other nodes were lost\n";
+         "\nExit status: 0 the machine ended, 2 usage or host, 3 the machine's other nodes were lost,\n"
+         "5 the sandbox was violated\n";
 }
 
 std::string keygen_help() {

@@ -55,6 +55,7 @@ struct RunOptions {
   bool one_insn_per_block = false;
   u64 torture_seed = 0;  // 0: no torture
   bool check_coherence = false;
+  bool sandbox = true;
   u32 nodes = 1;                  // node processes on this computer
   std::vector<PeerOption> peers;  // waiting nodes on other computers
   std::string secret_file;        // cluster secret; empty: none
@@ -67,6 +68,7 @@ struct NodeOptions {
   LinkOptions links;
   std::string log_categories, log_file;
   std::string stats_file;
+  bool sandbox = true;
   bool once = true;  // serve one machine, then end
   // Set by `pangea run` for the nodes that it starts itself.
   bool child = false;

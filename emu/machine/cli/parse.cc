@@ -198,6 +198,12 @@ Status read_nodes(const Given& g, RunOptions& out) {
   return ok();
 }
 
+Result<bool> read_sandbox(const Given& g) {
+  const std::string v = last(g, "sandbox", "on");
+  if (v != "on" && v != "off") return Error{"-sandbox " + v, "neither on nor off", "write -sandbox off"};
+  return v == "on";
+}
+
 Result<LinkOptions> read_links(const Given& g) {
   LinkOptions o{last(g, "key"), last(g, "peers"), given(g, "insecure-plaintext")};
   if (o.key_file.empty() != o.peers_file.empty())
@@ -262,6 +268,9 @@ Result<Command> parse_run(const std::vector<std::string>& arguments) {
   auto links = read_links(*g);
   if (!links) return links.error();
   c.run.links = *std::move(links);
+  const auto sandbox = read_sandbox(*g);
+  if (!sandbox) return sandbox.error();
+  c.run.sandbox = *sandbox;
   if (Status s = read_words(*g); !s) return s.error();
   if (c.run.kernel.empty()) return Error{"run", "no kernel given", "add -kernel FILE (and see pangea run -h)"};
   if (c.run.serial.size() > 4) return Error{"-serial", "a PC has four serial lines", "leave some out"};
@@ -279,6 +288,9 @@ Result<Command> parse_node(const std::vector<std::string>& arguments) {
   auto links = read_links(*g);
   if (!links) return links.error();
   c.node.links = *std::move(links);
+  const auto sandbox = read_sandbox(*g);
+  if (!sandbox) return sandbox.error();
+  c.node.sandbox = *sandbox;
   c.node.log_categories = last(*g, "d");
   c.node.log_file = last(*g, "D");
   c.node.stats_file = last(*g, "stats");

@@ -19,6 +19,7 @@ class Children {
   /// Starts this binary with `arguments` (without argv[0]), stdin and stdout at /dev/null. From the main thread: the
   /// kernel ties the child's life to the thread that forked. Error: no process can be made.
   Status start(const std::vector<std::string>& arguments);
+  const std::vector<pid_t>& pids() const { return pids_; }
   /// Number (from 1, in the order of start()) of a child that has ended, or 0.
   u32 ended() const;
   /// Waits up to `timeout_ms` for all to end, then kills those that have not.

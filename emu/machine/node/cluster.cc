@@ -146,6 +146,7 @@ Status Cluster::start_children() {
     std::vector<std::string> arguments{"node", "-child", "-listen", uri};
     if (!options_.secret_file.empty()) arguments.insert(arguments.end(), {"-secret", options_.secret_file});
     if (!options_.log_categories.empty()) arguments.insert(arguments.end(), {"-d", options_.log_categories});
+    if (!options_.sandbox) arguments.insert(arguments.end(), {"-sandbox", "off"});
     if (!options_.log_file.empty())
       arguments.insert(arguments.end(), {"-D", fmt::format("{}.node{}", options_.log_file, n)});
     if (Status s = children_.start(arguments); !s) return s.error();

@@ -50,6 +50,7 @@ class Cluster {
   u32 nodes() const { return static_cast<u32>(membership_.members.size()); }
   void bind(const MachinePlan& plan, NodeMemory& memory, GuestTime& time);
   NodeLink& link() { return *link_; }
+  const std::vector<pid_t>& children() const { return children_.pids(); }
   void attach(LocalMachine& machine);
   /// Every other node builds its part. Error: the first one that cannot, by name.
   Status configure(const MachinePlan& plan);

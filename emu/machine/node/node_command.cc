@@ -14,6 +14,7 @@
 #include "emu/machine/node/wire.h"
 #include "transport/thread.h"
 #include "emu/machine/run.h"
+#include "emu/machine/sandbox.h"
 
 namespace pangea::machine {
 using transport::Body;
@@ -200,7 +201,10 @@ Status NodeProcess::build(Bytes bytes) {
   machine_ = *std::move(machine);
   link_->attach(*machine_);
   started_ns_ = clock_.now_ns();
-  return machine_->start();
+  if (options_.sandbox)
+    if (Status s = drop_capabilities(); !s) return s;
+  if (Status s = machine_->start(); !s) return s;
+  return options_.sandbox ? enter_sandbox({}) : ok();
 }
 
 void NodeProcess::resume(Bytes note) {

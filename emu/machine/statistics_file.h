@@ -1,0 +1,45 @@
+// Files that statistics need at the end of a run, opened at its start: in between the process enters its sandbox.
+#pragma once
+#include <string>
+
+#include "emu/base/result.h"
+#include "emu/base/types.h"
+
+namespace pangea::machine {
+
+/// Resident memory of this process.
+class ResidentMemory {
+ public:
+  ResidentMemory();
+  ~ResidentMemory();
+  ResidentMemory(const ResidentMemory&) = delete;
+  ResidentMemory& operator=(const ResidentMemory&) = delete;
+  struct Mib {
+    double process = 0, frames = 0;
+  };
+  /// `frames`: that of the mapping which begins there as well. Zeros if the kernel does not tell.
+  Mib read(const u8* frames) const;
+
+ private:
+  int fd_;  // /proc/self/smaps, see proc(5)
+};
+
+/// The file of -stats. One that did not exist and was never written is removed.
+class StatisticsFile {
+ public:
+  StatisticsFile() = default;
+  ~StatisticsFile();
+  StatisticsFile(const StatisticsFile&) = delete;
+  StatisticsFile& operator=(const StatisticsFile&) = delete;
+  /// Error: cannot be written.
+  Status open(const std::string& path);
+  /// Replaces what is in it, in one write, so that a reader hardly sees half a file. Error: cannot be written.
+  Status write(const std::string& text);
+
+ private:
+  Error failed() const;
+  std::string path_;
+  int fd_ = -1;
+  bool regular_ = false, created_ = false, written_ = false;
+};
+}  // namespace pangea::machine
