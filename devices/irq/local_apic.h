@@ -70,6 +70,11 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   void set_lint0(bool high);
   void set_lint1(bool high);
 
+  /// On the vCPU's thread: it stands still between the two, because a page of its memory is on its way. Where memory is
+  /// slow, all time would otherwise go into serving the timer (see local_apic_timer.cc).
+  void wait_began() { wait_began_ns_ = timers_.now_ns(); }
+  void wait_ended();
+
   const LocalApicConfig& config() const { return config_; }
 
  private:
@@ -111,7 +116,10 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   u64 tsc_deadline();
   void stop_timer();
   void on_timer(u64 now_ns);
-  void arm_for_tsc(u64 now_ns);  // timer_mutex_ held
+  // timer_mutex_ held:
+  void arm_for_tsc(u64 now_ns);
+  void hold_back(u64 now_ns);
+  void note_fired(u64 now_ns);
 
   const LocalApicConfig config_;
   TimerQueue& timers_;
@@ -135,6 +143,7 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   u32 esr_ = 0;
   u32 ldr_ = 0, dfr_ = 0xffffffff;
   u64 icr_ = 0;
+  u64 wait_began_ns_ = 0;
 
   // Timer; under timer_mutex_.
   std::mutex timer_mutex_;
@@ -143,7 +152,10 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   u64 started_ns_ = 0;  // when the present countdown began
   u64 period_ns_ = 0;   // 0 while not counting
   u64 tsc_deadline_ = 0;
-  Timer timer_;  // last: destroyed first, so no callback sees a half-dead APIC
+  u64 waited_ns_ = 0;      // for pages, since the timer has fired
+  u64 fired_ns_ = 0;       // when it did
+  u64 not_before_ns_ = 0;  // when it may fire again
+  Timer timer_;            // last: destroyed first, so no callback sees a half-dead APIC
 };
 
 }  // namespace pangea::devices

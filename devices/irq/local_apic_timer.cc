@@ -1,4 +1,10 @@
 // The timer: one-shot and periodic countdown in guest nanoseconds, and TSC deadline (SDM Vol. 3A 11.5.4).
+//
+// Where memory is slow. A kernel's tick touches a dozen pages that other vCPUs write. When each takes milliseconds to
+// come, a tick takes longer than the time to the next one, and the vCPU does nothing else any more: its kernel sees a
+// soft lockup. So a TSC deadline is late by as much as the vCPU has waited for pages since the timer last fired: at
+// least half of its time is left for what the timer interrupts. A short wait delays nothing, and no wait delays
+// it for longer than a second. A late timer interrupt is what every kernel must expect (SMIs, hypervisors).
 #include <algorithm>
 
 #include "devices/irq/local_apic.h"
@@ -12,6 +18,8 @@ using namespace apic;
 namespace {
 // A periodic timer faster than this would only keep the device thread from other work; nobody could serve it.
 constexpr u64 kShortestPeriodNs = 20'000;
+constexpr u64 kShortWaitNs = 1'000'000;
+constexpr u64 kHeldBackMaxNs = 1'000'000'000;
 }  // namespace
 
 LocalApic::TimerMode LocalApic::timer_mode() const {
@@ -64,7 +72,23 @@ void LocalApic::write_divide(u32 value) {
 void LocalApic::arm_for_tsc(u64 now_ns) {
   const u64 tsc = tsc_.now();
   const u64 left = tsc_deadline_ > tsc ? tsc_deadline_ - tsc : 0;
-  timer_.arm(add_sat(now_ns, ns_for(left, tsc_.frequency_hz())));
+  timer_.arm(std::max(add_sat(now_ns, ns_for(left, tsc_.frequency_hz())), not_before_ns_));
+}
+
+void LocalApic::wait_ended() {
+  const u64 now = timers_.now_ns();
+  const std::lock_guard lock(timer_mutex_);
+  waited_ns_ += now - std::min(now, wait_began_ns_);
+}
+
+void LocalApic::hold_back(u64 now_ns) {
+  const u64 longest = std::min(2 * waited_ns_, kHeldBackMaxNs);
+  not_before_ns_ = waited_ns_ < kShortWaitNs ? now_ns : add_sat(fired_ns_, longest);
+}
+
+void LocalApic::note_fired(u64 now_ns) {
+  fired_ns_ = now_ns;
+  waited_ns_ = 0;
 }
 
 void LocalApic::set_tsc_deadline(u64 tsc) {
@@ -73,7 +97,9 @@ void LocalApic::set_tsc_deadline(u64 tsc) {
   {
     const u64 now = timers_.now_ns();
     const std::lock_guard lock(timer_mutex_);
-    already = tsc != 0 && tsc <= tsc_.now();
+    hold_back(now);
+    already = tsc != 0 && tsc <= tsc_.now() && not_before_ns_ <= now;
+    if (already) note_fired(now);
     tsc_deadline_ = already ? 0 : tsc;
     if (tsc_deadline_)
       arm_for_tsc(now);
@@ -104,8 +130,9 @@ void LocalApic::on_timer(u64 now_ns) {
     const TimerMode mode = timer_mode();
     if (mode == TimerMode::TscDeadline) {
       if (!tsc_deadline_) return;
-      if (tsc_.now() < tsc_deadline_) return arm_for_tsc(now_ns);
+      if (tsc_.now() < tsc_deadline_ || now_ns < not_before_ns_) return arm_for_tsc(now_ns);
       tsc_deadline_ = 0;
+      note_fired(now_ns);
     } else {
       if (!period_ns_) return;
       const u64 due = add_sat(started_ns_, period_ns_);

@@ -183,5 +183,51 @@ TEST(LocalApicTimer, AFranticPeriodDoesNotHoldTheDeviceThread) {
   EXPECT_GE(deadlines, 10u);
 }
 
+TEST(LocalApicTimer, DeadlineIsLateByWhatTheVcpuHasWaitedForPages) {
+  ApicRig r;  // 1 GHz
+  r.enable();
+  r.set(kTimerAt, kDeadline | 0xec);
+  const auto wait = [&](u64 ns) {
+    r.apic().wait_began();
+    r.time.advance(ns);
+    r.apic().wait_ended();
+  };
+  const auto arm = [&](u64 from_now_ns) {
+    r.wrmsr(kTscDeadline, r.tsc.now() + from_now_ns * (r.tsc.frequency_hz() / 1'000'000'000));
+  };
+  arm(kMs);
+  r.time.advance(kMs);
+  EXPECT_EQ(take(r), 0xec);
+  // 300 us: too short to matter.
+  wait(300 * kUs);
+  arm(kUs);
+  r.time.advance(kUs);
+  EXPECT_EQ(take(r), 0xec);
+  // 5 of 6 ms: the next comes 10 ms after the last, even if its time has passed already.
+  wait(5 * kMs);
+  r.time.advance(kMs);
+  arm(0);
+  r.time.advance(4 * kMs - 1);
+  EXPECT_EQ(take(r), -1);
+  r.time.advance(1);
+  EXPECT_EQ(take(r), 0xec);
+  // That is forgotten then.
+  arm(kUs);
+  r.time.advance(kUs);
+  EXPECT_EQ(take(r), 0xec);
+  // However long the waits: a second at most.
+  wait(900 * kMs);
+  arm(0);
+  r.time.advance(100 * kMs - 1);
+  EXPECT_EQ(take(r), -1);
+  r.time.advance(1);
+  EXPECT_EQ(take(r), 0xec);
+  // Half of the time was its own: on time.
+  wait(5 * kMs);
+  r.time.advance(5 * kMs);
+  arm(kUs);
+  r.time.advance(kUs);
+  EXPECT_EQ(take(r), 0xec);
+}
 }  // namespace
 }  // namespace pangea::devices

@@ -236,7 +236,9 @@ bool VcpuThread::acquire() {
   waited_ = true;
   PANGEA_LOG(coherence, "vcpu {} waits for page {:#x} to {}, rip {:#x} linear {:#x}", vcpu_.id().v, s.wait_page.v,
              s.wait_access == Access::Write ? "write" : "read", s.rip, s.cr2);
+  apic_.wait_began();
   const bool got = vcpu_.memory().gate->acquire(vcpu_, s.wait_page, s.wait_access);
+  apic_.wait_ended();
   activity_.store(VcpuActivity::Running, std::memory_order_relaxed);
   return got;
 }
