@@ -1,6 +1,7 @@
 #include "transport/zmq_endpoint.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "emu/base/assert.h"
 #include "emu/base/log.h"
@@ -22,9 +23,16 @@ constexpr u64 kNsPerMs = 1'000'000;
 constexpr unsigned kStuckTicks = 3;  // ticks on which a channel takes nothing before its peer counts as lost
 constexpr Channel kAll[kChannels] = {Channel::Control, Channel::Coherence, Channel::Interrupt, Channel::Io};
 
-/// "tcp://HOST" -> "tcp://HOST:*"; "ipc://@NAME" -> "ipc://@NAME.coherence".
-std::string uri_for(const std::string& base, std::string_view role) {
-  return base.starts_with("ipc://") ? fmt::format("{}.{}", base, role) : base + ":*";
+/// "tcp://HOST" -> "tcp://HOST:*", or the port that was asked for; "ipc://@NAME" -> "ipc://@NAME.coherence".
+std::string uri_for(const std::string& base, std::string_view role, u16 first_port, usize index) {
+  if (base.starts_with("ipc://")) return fmt::format("{}.{}", base, role);
+  return first_port == 0 ? base + ":*" : fmt::format("{}:{}", base, first_port + index);
+}
+
+/// "tcp://HOST:PORT" -> "tcp://HOST:PORT+index".
+std::string port_after(const std::string& uri, usize index) {
+  const usize colon = uri.rfind(':');
+  return fmt::format("{}:{}", uri.substr(0, colon), std::strtoul(uri.c_str() + colon + 1, nullptr, 10) + index);
 }
 }  // namespace
 
@@ -92,13 +100,17 @@ Result<Addresses> ZmqEndpoint::bind(const std::string& base) {
   if (auto s = check_plaintext(base, o.keys != nullptr, o.insecure_plaintext); !s) return s.error();
   Addresses a;
   for (const Channel c : kAll) {
-    auto uri = impl_->inboxes[static_cast<usize>(c)]->bind(uri_for(base, channel_name(c)));
+    const auto i = static_cast<usize>(c);
+    auto uri = impl_->inboxes[i]->bind(uri_for(base, channel_name(c), o.first_port, i));
     if (!uri) return uri.error();
-    a.channel[static_cast<usize>(c)] = *uri;
+    a.channel[i] = *uri;
   }
-  auto uri = impl_->beat.bind(uri_for(base, "beat"));
+  auto uri = impl_->beat.bind(uri_for(base, "beat", o.first_port, kChannels));
   if (!uri) return uri.error();
   a.beat = *uri;
+  if (o.advertise.empty() || base.starts_with("ipc://")) return a;
+  for (usize i = 0; i < kChannels; ++i) a.channel[i] = port_after(o.advertise, i);
+  a.beat = port_after(o.advertise, kChannels);
   return a;
 }
 

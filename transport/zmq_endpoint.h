@@ -52,7 +52,14 @@ struct EndpointOptions {
   std::shared_ptr<const LinkKeys> keys;
   /// Without keys only loopback and ipc:// are spoken to, unless this says otherwise.
   bool insecure_plaintext = false;
+  /// Channels over TCP listen on kPortsOfNode ports from this one on, for firewalls and forwarders; 0: any free ones.
+  u16 first_port = 0;
+  /// tcp://HOST:PORT that peers are told instead of where the channels listen, one port after the other; empty: the
+  /// truth. Needs first_port.
+  std::string advertise;
 };
+/// In order: control, coherence, interrupt, io, heartbeats.
+inline constexpr u16 kPortsOfNode = kChannels + 1;
 
 struct PeerAddress {
   NodeId node;

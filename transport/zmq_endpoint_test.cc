@@ -1,5 +1,6 @@
 #include "transport/zmq_endpoint.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -249,6 +250,24 @@ TEST(ZmqEndpoint, NothingIsLeftBehind) {
     c[0].send(NodeId{1}, Channel::Io, bytes("never read"), {});
   }
   EXPECT_TRUE(eventually([&] { return held() == before; })) << held().threads << " " << held().descriptors;
+}
+
+TEST(Ports, AreThoseAskedForAndPeersAreToldTheAdvertisedOnes) {
+  HostClock clock;
+  const u16 first = static_cast<u16>(20'000 + getpid() % 10'000);
+  auto e = ZmqEndpoint::create({.nodes = 2, .first_port = first}, clock);
+  ASSERT_TRUE(e);
+  auto a = (*e)->bind("tcp://127.0.0.1");
+  ASSERT_TRUE(a) << a.error().line();
+  for (u16 i = 0; i < kChannels; ++i) EXPECT_EQ(a->channel[i], fmt::format("tcp://127.0.0.1:{}", first + i));
+  EXPECT_EQ(a->beat, fmt::format("tcp://127.0.0.1:{}", first + kChannels));
+  auto other = ZmqEndpoint::create(
+      {.nodes = 2, .first_port = static_cast<u16>(first + kPortsOfNode), .advertise = "tcp://192.0.2.1:500"}, clock);
+  ASSERT_TRUE(other);
+  a = (*other)->bind("tcp://127.0.0.1");
+  ASSERT_TRUE(a) << a.error().line();
+  EXPECT_EQ(a->channel[3], "tcp://192.0.2.1:503");
+  EXPECT_EQ(a->beat, "tcp://192.0.2.1:504");
 }
 }  // namespace
 }  // namespace pangea::transport

@@ -56,6 +56,7 @@ SOCKET_FILES = [
     ("devices/serial/endpoint_stdio.cc", "standard output may be a socket: MSG_DONTWAIT is asked per call"),
     ("devices/serial/*_test.cc", "plays the other end of a console socket"),
     ("emu/machine/sandbox_test.cc", "proves that no socket can be made"),
+    ("tests/relay/relay.cc", "stands between the nodes and knows nothing of what they say"),
 ]
 
 # coherence/ is a pure function (invariant 4): no header that knows a thread, a socket, a clock or a port.

@@ -169,6 +169,20 @@ TEST(Cli, Commands) {
   }
 }
 
+TEST(Links, FixedPortsAndWhereOthersReachThem) {
+  const auto n = parse_command_line(
+      {"node", "-listen", "tcp://127.0.0.1:7000", "-ports", "7001", "-advertise", "tcp://192.0.2.1:8001"});
+  ASSERT_TRUE(n);
+  EXPECT_EQ(n->node.links.ports, 7001);
+  EXPECT_EQ(n->node.links.advertise, "tcp://192.0.2.1:8001");
+  EXPECT_EQ(error({"-ports", "65532"}), "-ports 65532: not a port from 1 to 65531; write -ports 7001");
+  EXPECT_EQ(error({"-advertise", "tcp://a:8001"}),
+            "-advertise: this node's ports are not fixed; add -ports FIRST, and forward five ports to those");
+  for (const char* bad : {"a:8001", "tcp://:8001", "tcp://a", "tcp://a:0", "tcp://a:65535"})
+    EXPECT_EQ(error({"-ports", "7001", "-advertise", bad}),
+              "-advertise " + std::string(bad) + ": not where others reach five ports; write tcp://HOST:PORT");
+}
+
 TEST(Help, FitsATerminalAndNamesEveryOption) {
   const std::string page = run_help();
   for (const OptionRow& r : run_options()) {

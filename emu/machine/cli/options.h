@@ -25,6 +25,8 @@ struct RtcOption {
 struct LinkOptions {
   std::string key_file, peers_file;  // both or neither
   bool insecure_plaintext = false;   // other computers without keys
+  u16 ports = 0;                     // first TCP port of this node's channels; 0: any free ones
+  std::string advertise;             // tcp://HOST:PORT under which others reach `ports`; empty: where they are
 };
 
 /// `-node ENDPOINT[,peer=NAME]`.

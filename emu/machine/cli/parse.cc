@@ -17,6 +17,7 @@ Error not_an_endpoint(const std::string& option) {
 constexpr u64 kMi = u64{1} << 20;
 constexpr u32 kMaxVcpus = 255;  // APIC id 255 is the xAPIC broadcast
 constexpr u32 kMaxNodes = 64;
+constexpr u64 kLastFirstPort = 65531;  // a node has five channels
 
 /// Values of every option that was given, in order.
 using Given = std::map<std::string, std::vector<std::string>>;
@@ -205,11 +206,29 @@ Result<bool> read_sandbox(const Given& g) {
 }
 
 Result<LinkOptions> read_links(const Given& g) {
-  LinkOptions o{last(g, "key"), last(g, "peers"), given(g, "insecure-plaintext")};
+  LinkOptions o{.key_file = last(g, "key"),
+                .peers_file = last(g, "peers"),
+                .insecure_plaintext = given(g, "insecure-plaintext"),
+                .ports = 0,
+                .advertise = last(g, "advertise")};
   if (o.key_file.empty() != o.peers_file.empty())
     return Error{o.key_file.empty() ? "-peers" : "-key", "-key and -peers belong together", "give both"};
   if (o.insecure_plaintext && !o.key_file.empty())
     return Error{"-insecure-plaintext", "there is a -key as well", "leave one of them out"};
+  if (given(g, "ports")) {
+    const u64 first = parse_u64(last(g, "ports")).value_or(0);
+    if (first == 0 || first > kLastFirstPort)
+      return Error{"-ports " + last(g, "ports"), fmt::format("not a port from 1 to {}", kLastFirstPort),
+                   "write -ports 7001"};
+    o.ports = static_cast<u16>(first);
+  }
+  if (o.advertise.empty()) return o;
+  const auto colon = o.advertise.rfind(':');
+  const u64 port = parse_u64(o.advertise.substr(colon + 1)).value_or(0);
+  if (!o.advertise.starts_with("tcp://") || colon <= 6 || port == 0 || port > kLastFirstPort)
+    return Error{"-advertise " + o.advertise, "not where others reach five ports", "write tcp://HOST:PORT"};
+  if (o.ports == 0)
+    return Error{"-advertise", "this node's ports are not fixed", "add -ports FIRST, and forward five ports to those"};
   return o;
 }
 

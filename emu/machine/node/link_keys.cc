@@ -86,6 +86,8 @@ Result<std::string> keygen(const KeygenOptions& o, Entropy& entropy) {
 
 Status use_link_options(const LinkOptions& o, transport::EndpointOptions& out) {
   out.insecure_plaintext = o.insecure_plaintext;
+  out.first_port = o.ports;
+  out.advertise = o.advertise;
   if (o.key_file.empty()) return ok();
   auto own = read_key(o.key_file);
   if (!own) return own.error();
