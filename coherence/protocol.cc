@@ -212,6 +212,19 @@ Right Protocol::right(PageNumber page) const { return impl_->holder.usable(page)
 u64 Protocol::version(PageNumber page) const { return impl_->s.local.version(page); }
 bool Protocol::idle() const { return impl_->directory.idle() && impl_->requester.idle() && impl_->holder.idle(); }
 
+PageView Protocol::view(PageNumber page) const {
+  PageView v{.usable = right(page)};
+  if (const Outstanding* o = impl_->s.outstanding.find(page))
+    v.asked = o->granted ? PageView::Asked::Granted : o->sent ? PageView::Asked::Sent : PageView::Asked::Unsent;
+  if (const Order* o = impl_->s.orders.find(page)) {
+    if (o->discard)
+      v.owed = o->kind == Order::Kind::Drop ? PageView::Owed::Dropping : PageView::Owed::DroppingForOrder;
+    else
+      v.owed = o->deferred ? PageView::Owed::Deferred : PageView::Owed::HandingOver;
+  }
+  return v;
+}
+
 std::string Protocol::report() const {
   const State& s = impl_->s;
   std::string text;

@@ -23,6 +23,13 @@ struct Config {
   u64 request_timeout_ns = 60'000'000'000;  // a request unanswered for so long is fatal; 0: never
 };
 
+/// What one node knows of a page: the states by which tests/model compares the code with its model.
+struct PageView {
+  Right usable = Right::None;  // with hand-overs under way counted as finished
+  enum class Asked : u8 { No, Unsent, Sent, Granted } asked = Asked::No;
+  enum class Owed : u8 { No, Deferred, HandingOver, Dropping, DroppingForOrder } owed = Owed::No;
+};
+
 class Protocol {
  public:
   explicit Protocol(Config config);
@@ -39,6 +46,7 @@ class Protocol {
   Right right(PageNumber page) const;
   /// Version of the bytes in this node's frame; 0: all zero.
   u64 version(PageNumber page) const;
+  PageView view(PageNumber page) const;
   /// True when this node waits for nothing and owes nothing: no request, hand-over or transaction is pending.
   bool idle() const;
   /// What it waits for and owes, and what it refused of its peers; a line each, for people.

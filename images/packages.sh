@@ -14,7 +14,7 @@ GUEST_PACKAGES=(gcc libc6-dev cpio gzip)
 NETNS_PACKAGES=(iproute2)
 
 # To test, and to measure against QEMU.
-TEST_PACKAGES=(iproute2 procps)
+TEST_PACKAGES=(iproute2 procps spin)
 QEMU_PACKAGES=(qemu-system-x86 seabios)
 
 # ensure_packages PACKAGE...: installs what is missing of them; ends the script with one line when it cannot.

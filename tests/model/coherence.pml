@@ -1,0 +1,512 @@
+/* The coherence protocol of coherence/ as a Promela model: N nodes, P pages (page p has its home at node p), channels
+ * that keep order between each pair of nodes and no order between pairs.
+ *
+ * It says what the code says, role by role (requester.cc, holder.cc, directory.cc, holds.cc), so that each branch here
+ * can be read beside its branch there; check.py compares the states, events and transitions of both. Every condition for
+ * which the code would refuse a message of a peer is an assertion here: among honest nodes there are none.
+ *
+ * Checked: one writer or several readers (single_writer); whoever gets a page gets the bytes of its last writer (D,
+ * newest); no refusal; and when nothing can move any more, nobody waits (Monitor). Runs are finite, since there are
+ * BUDGET requests and DROPS drops, so that last one is progress: every request is served on every path.
+ *
+ * Events of coherence/events.h: LocalRequest and DmaClaim (ASK), Message (HEAR), Surrendered (HAND_OVER), Drop (GIVE_BACK),
+ * Retired, PeerLost (with -DLOSS). Tick does nothing here, there being no clock.
+ *
+ * One agent per node holds what it waited for until it retires, and may wait for one page while it holds a lower one.
+ * Holds do not expire here: that they end without a clock is part of what is shown. Requests without an agent are those
+ * ahead of need. Bytes: D is the version whose bytes a frame holds, carried beside the protocol, which does not see it.
+ */
+#ifndef N
+#define N 3
+#endif
+#ifndef P
+#define P 2
+#endif
+#ifndef BUDGET
+#define BUDGET 3
+#endif
+#ifndef DROPS
+#define DROPS 1
+#endif
+#define CAP 4
+
+mtype:kind = { Request, Fetch, Invalidate, Grant, Ack, Done };
+mtype:want = { Read, Write, Claim };
+mtype:payload = { None, Page, Zero };
+mtype:order = { NoOrder, FetchOrder, InvalidateOrder, DropOrder };
+
+#define I(n, p) ((n) * P + (p))
+#define I_(from, to) ((from) * N + (to))
+#define HOME(p) (p)
+#define BIT(n) (1 << (n))
+#define NOBODY 9
+#define UNKNOWN 99 /* bytes that a claimer has not defined yet */
+
+typedef Msg {
+  mtype:kind kind;
+  mtype:want want;
+  mtype:payload payload;
+  byte from, page, requester, version, nodes, data
+};
+
+/* this node's hold on each page */
+byte R[N * P];      /* 0 Invalid, 1 Shared, 2 Modified */
+bool source[N * P];
+byte V[N * P];      /* version of the frame's bytes, as the protocol knows it */
+byte D[N * P];      /* version whose bytes are in the frame */
+/* requests under way */
+bool asked[N * P], sent[N * P], granted[N * P], ended[N * P], wants_write[N * P];
+mtype:want owant[N * P];
+byte over[N * P], expected[N * P], acks[N * P];
+bool reader[N * P], writer[N * P];
+/* orders under way */
+mtype:order ord[N * P];
+bool deferred[N * P], discard[N * P];
+byte keep[N * P];
+Msg omsg[N * P];
+/* the agent */
+bool held[N * P];
+byte waits[N];  /* page + 1 */
+bool dead[N];
+/* the home */
+byte sharers[P], version[P], owner[P];
+bool modified[P];
+chan queue[P] = [N] of { byte, mtype:want, byte };
+/* the world */
+byte newest[P];
+byte budget = BUDGET, drops = DROPS;
+bool lost;
+chan c[N * N] = [CAP] of { Msg };
+chan loop[N] = [CAP] of { Msg };
+
+c_decl {
+  \#include <stdio.h>
+  \#include <stdlib.h>
+  enum { ASIDE = 12, kEvents = 13, kStates = 60 };
+  static unsigned char seen[kEvents][kStates][kStates];
+  static void tell(void) {
+    for (int e = 0; e < kEvents; e++)
+      for (int a = 0; a < kStates; a++)
+        for (int b = 0; b < kStates; b++)
+          if (seen[e][a][b]) printf("T %d %d %d\n", e, a, b);
+  }
+  static void saw(int e, int a, int b) {
+    static int first = 1;
+    if (first) atexit(tell);
+    first = 0;
+    seen[e][a][b] = 1;
+  }
+};
+
+#define usable(i) ((ord[i] != NoOrder && !deferred[i] && keep[i] < R[i]) -> keep[i] : R[i])
+#define enough(r, w) ((r) == 2 || ((r) == 1 && (w) == Read))
+/* What transitions are compared by: usable right, request, order. In the code: Protocol::view. */
+#define out_of(i) (!asked[i] -> 0 : (!sent[i] -> 1 : (!granted[i] -> 2 : 3)))
+#define ord_of(i) (ord[i] == NoOrder -> 0 : (discard[i] -> (ord[i] == DropOrder -> 3 : 4) : (deferred[i] -> 1 : 2)))
+#define abstract(i) (usable(i) + 3 * out_of(i) + 12 * ord_of(i))
+
+/* what a step is about, for the comparison: numbered as in transitions.cc */
+#define E_REQUEST(wanted) (wanted == Read -> 0 : (wanted == Write -> 1 : 2))
+#define E_MESSAGE(kind_) (kind_ == Fetch -> 3 : (kind_ == Invalidate -> 4 : (kind_ == Grant -> 5 : \
+  (kind_ == Ack -> 6 : (kind_ == Request -> 10 : 11)))))
+#define E_SURRENDERED 7
+#define E_RETIRED 8
+#define E_DROP 9
+#define NONE 255
+
+inline post(to, m) {
+  if
+  :: to == me -> loop[me] ! m
+  :: else -> assert(len(c[I_(me, to)]) < CAP); c[I_(me, to)] ! m
+  fi
+}
+
+/* State::grant */
+inline grant(m) {
+  m.kind = Grant;
+  m.from = me;
+  post(m.requester, m);
+  if
+  :: m.nodes == 0 && m.requester != me && HOME(m.page) == me -> m.kind = Done; m.from = m.requester; loop[me] ! m
+  :: else
+  fi
+}
+
+/* Requester::send */
+inline send_request(p) {
+  sent[I(me, p)] = true;
+  clear(w);
+  w.kind = Request; w.want = owant[I(me, p)]; w.from = me; w.page = p; w.requester = me; w.version = V[I(me, p)];
+  post(HOME(p), w)
+}
+
+inline clear(m) {
+  m.kind = Request; m.want = Read; m.payload = None; m.from = 0; m.page = 0; m.requester = 0; m.version = 0; m.nodes = 0;
+  m.data = 0
+}
+
+/* Requester::request; `agent`: the node's agent, or nobody that waits */
+inline request(p, wanted, agent) {
+  i = I(me, p);
+  if
+  :: agent -> waits[me] = p + 1; j = p; do :: j < P -> held[I(me, j)] = false; j++ :: else -> break od
+  :: else
+  fi;
+  if
+  :: asked[i] -> join(wanted, agent)
+  :: else ->
+    asked[i] = true; owant[i] = wanted;
+    join(wanted, agent);
+    if
+    :: ord[i] != NoOrder && discard[i]  /* the frame is about to be emptied */
+    :: else -> send_request(p)
+    fi
+  fi
+}
+
+inline join(wanted, agent) {
+  if
+  :: wanted == Read -> reader[i] = reader[i] || agent
+  :: else ->
+    writer[i] = writer[i] || agent;
+    if
+    :: owant[i] == Read && sent[i] -> wants_write[i] = true
+    :: owant[i] == Read && !sent[i] -> owant[i] = wanted
+    :: else
+    fi
+  fi
+}
+
+/* Requester::on_grant, accept */
+inline on_grant(m) {
+  i = I(me, m.page);
+  assert(asked[i] && sent[i] && !granted[i] && owant[i] == m.want);
+  assert(ord[i] == NoOrder);
+  assert(!(m.nodes & BIT(me)) && (m.want != Read || m.nodes == 0));
+  assert(m.version >= V[i] && (m.want == Read || m.version > V[i]));
+  assert(m.payload != None || m.want == Claim || (m.want == Read -> m.version : m.version - 1) == V[i]);
+  assert(m.payload == None || (m.want != Claim && (m.want == Read -> m.version : m.version - 1) > V[i] && R[i] == 0));
+  granted[i] = true; over[i] = m.version; expected[i] = m.nodes;
+  ended[i] = m.nodes == 0 && m.requester != m.from && HOME(m.page) == m.from;
+  if
+  :: m.payload != None -> D[i] = m.data
+  :: m.want == Claim && R[i] == 0 -> D[i] = UNKNOWN
+  :: else
+  fi;
+  complete(q)
+}
+
+inline on_ack(m) {
+  i = I(me, m.page);
+  assert(asked[i] && sent[i] && !(acks[i] & BIT(m.from)));
+  assert(!granted[i] || (expected[i] & BIT(m.from)));
+  acks[i] = acks[i] | BIT(m.from);
+  complete(q)
+}
+
+/* Requester::complete_if_ready */
+inline complete(p) {
+  if
+  :: granted[i] && (expected[i] & (255 - acks[i])) == 0 ->
+    V[i] = over[i];
+    R[i] = (owant[i] == Read -> 1 : 2);
+    source[i] = owant[i] != Read || HOME(p) == me;
+    single_writer(p);
+    if
+    :: owant[i] != Read ->
+      assert(owant[i] == Claim || D[i] == newest[p]);
+      newest[p]++;
+      D[i] = newest[p]
+    :: else -> assert(D[i] == newest[p])
+    fi;
+    if
+    :: reader[i] || (writer[i] && owant[i] != Read) -> held[i] = true; waits[me] = 0
+    :: else
+    fi;
+    if
+    :: !ended[i] ->
+      clear(w);
+      w.kind = Done; w.want = owant[i]; w.from = me; w.page = p; w.requester = me; w.version = over[i];
+      post(HOME(p), w)
+    :: else
+    fi;
+    granted[i] = false; ended[i] = false; over[i] = 0; expected[i] = 0; acks[i] = 0; reader[i] = false; sent[i] = false;
+    if
+    :: owant[i] == Read && wants_write[i] -> wants_write[i] = false; owant[i] = Write; send_request(p)
+    :: else -> asked[i] = false; writer[i] = false; wants_write[i] = false; owant[i] = Read
+    fi
+  :: else
+  fi
+}
+
+inline single_writer(p) {
+  j = 0;
+  do
+  :: j < N -> assert(j == me || (R[i] == 2 -> R[I(j, p)] == 0 : R[I(j, p)] < 2)); j++
+  :: else -> break
+  od
+}
+
+/* Holder::on_order */
+inline on_order(m) {
+  i = I(me, m.page);
+  assert(ord[i] == NoOrder || (ord[i] == DropOrder && m.want != Read && m.payload != Page));
+  assert(!granted[i]);
+  assert(m.payload != Page ||
+         (R[i] != 0 && V[i] == (m.want == Read -> m.version : m.version - 1) && m.want != Claim));
+  if
+  :: ord[i] == DropOrder -> ord[i] = (m.kind == Fetch -> FetchOrder : InvalidateOrder); copy(omsg[i], m)
+  :: ord[i] == NoOrder && R[i] <= (m.want == Read -> 1 : 0) -> answer(m, m.kind == Fetch)
+  :: else ->
+    ord[i] = (m.kind == Fetch -> FetchOrder : InvalidateOrder);
+    keep[i] = (m.want == Read -> 1 : 0);
+    deferred[i] = held[i];
+    copy(omsg[i], m)
+  fi
+}
+
+inline copy(to, m) {
+  to.kind = m.kind; to.want = m.want; to.payload = m.payload; to.from = m.from; to.page = m.page;
+  to.requester = m.requester; to.version = m.version; to.nodes = m.nodes; to.data = m.data
+}
+
+inline answer(m, is_fetch) {
+  copy(w, m);
+  if
+  :: is_fetch ->
+    if
+    :: w.payload == Page -> w.data = D[I(me, m.page)]; if :: w.payload = Page :: w.payload = Zero fi
+    :: else
+    fi;
+    grant(w)
+  :: else -> w.kind = Ack; w.from = me; post(w.requester, w)
+  fi
+}
+
+/* Holder::surrendered */
+inline surrendered(p) {
+  i = I(me, p);
+  R[i] = keep[i];
+  source[i] = keep[i] != 0 && source[i];
+  copy(v, omsg[i]);
+  k = (ord[i] == FetchOrder -> 1 : (ord[i] == InvalidateOrder -> 2 : 0));
+  ord[i] = NoOrder; keep[i] = 0; clear(omsg[i]);
+  if
+  :: k != 0 -> answer(v, k == 1)
+  :: else
+  fi;
+  if
+  :: discard[i] -> discard[i] = false; D[i] = 0; if :: asked[i] && !sent[i] -> send_request(p) :: else fi
+  :: else
+  fi
+}
+
+/* Directory::on_request, start_head, read, write */
+inline on_request(m) {
+  k = len(queue[q]);
+  assert(len(queue[q]) < N);
+  queue[q] ! m.from, m.want, m.version;
+  if
+  :: k == 0 -> start_head(q)
+  :: else
+  fi
+}
+
+inline on_done(m) {
+  assert(len(queue[q]) > 0 && version[q] == m.version);
+  queue[q] ? j, wt, k;
+  assert(j == m.requester && wt == m.want);
+  if
+  :: len(queue[q]) > 0 -> start_head(q)
+  :: else
+  fi
+}
+
+inline start_head(p) {
+  queue[p] ? <j, wt, k>;
+  assert(k <= version[p] && !(modified[p] && owner[p] == j));
+  clear(w);
+  w.kind = Fetch; w.want = wt; w.from = me; w.page = p; w.requester = j; w.version = version[p];
+  if
+  :: wt == Read ->
+    if
+    :: modified[p] || k != version[p] ->
+      assert(owner[p] != NOBODY && owner[p] != j);
+      w.payload = Page;
+      k = owner[p]
+    :: else -> w.kind = Grant; k = me
+    fi;
+    modified[p] = false;
+    sharers[p] = sharers[p] | BIT(j);
+    if :: j == me -> owner[p] = j :: else fi;
+    if :: w.kind == Grant -> grant(w) :: else -> post(k, w) fi
+  :: else ->
+    w.version++;
+    h = sharers[p] & (255 - BIT(j));
+    if
+    :: wt == Write && k != version[p] ->
+      assert(owner[p] != NOBODY && owner[p] != j);
+      w.payload = Page;
+      k = owner[p]
+    :: (wt == Claim || k == version[p]) && (h == 0 || (h & BIT(me))) -> k = me
+    :: else -> k = (h & 1 -> 0 : (h & 2 -> 1 : 2))
+    fi;
+    h = h & (255 - BIT(k));
+    w.nodes = h;
+    if :: (sharers[p] & (255 - BIT(j))) == 0 -> w.kind = Grant :: else fi;
+    sharers[p] = BIT(j); version[p]++; owner[p] = j; modified[p] = true;
+    if
+    :: w.kind == Grant -> grant(w)
+    :: else -> post(k, w)
+    fi;
+    w.kind = Invalidate; w.from = me; w.payload = None; w.nodes = 0; w.version = version[p];
+    k = 0;
+    do
+    :: k < N -> if :: h & BIT(k) -> post(k, w) :: else fi; k++
+    :: else -> break
+    od
+  fi;
+  clear(w)
+}
+
+/* Holder::retry_deferred, at the end of each step */
+inline retry_deferred() {
+  j = 0;
+  do
+  :: j < P -> if :: deferred[I(me, j)] && !held[I(me, j)] -> deferred[I(me, j)] = false :: else fi; j++
+  :: else -> break
+  od
+}
+
+/* Protocol::step: the event has changed the state, or put its message into loop[me]. */
+inline step_begins(subject) {
+  about = subject;
+  j = 0;
+  do
+  :: j < P -> before[j] = abstract(I(me, j)); j++
+  :: else -> break
+  od
+}
+
+inline rest_of_step() {
+  do
+  :: len(loop[me]) > 0 ->
+    loop[me] ? m;
+    q = m.page;
+    if
+    :: m.kind == Request -> on_request(m)
+    :: m.kind == Done -> on_done(m)
+    :: m.kind == Fetch || m.kind == Invalidate -> on_order(m)
+    :: m.kind == Grant -> on_grant(m)
+    :: m.kind == Ack -> on_ack(m)
+    fi
+  :: len(loop[me]) == 0 -> break
+  od;
+  retry_deferred();
+  j = 0;
+  do
+  :: j < P ->
+    i = I(me, j);
+    k = abstract(i);
+    if
+    :: j == about -> c_code { saw(PNode->e, PNode->before[PNode->j], PNode->k); }
+    :: j != about && before[j] != k && about == NONE -> c_code { saw(PNode->e, PNode->before[PNode->j], PNode->k); }
+    :: j != about && before[j] != k && about != NONE -> c_code { saw(ASIDE, PNode->before[PNode->j], PNode->k); }
+    :: else
+    fi;
+    before[j] = 0;
+    j++
+  :: else -> break
+  od;
+  clear(m); clear(w); clear(v);
+  i = 0; j = 0; k = 0; h = 0; q = 0; e = 0; about = 0; by_agent = false; wt = Read
+}
+
+#define MAY_ASK(p, wanted, agent)                                                                               \
+  (!dead[me] && budget > 0 && (!agent || waits[me] == 0) && (agent || !asked[I(me, p)]) && !enough(usable(I(me, p)), wanted))
+#define ASK(p, wanted, agent) MAY_ASK(p, wanted, agent) -> q = p; wt = wanted; by_agent = agent; e = E_REQUEST(wanted)
+#define HEAR(f) \
+  !dead[me] && f != me && len(c[I_(f, me)]) > 0 -> c[I_(f, me)] ? m; q = m.page; e = E_MESSAGE(m.kind)
+#define HAND_OVER(p) !dead[me] && ord[I(me, p)] != NoOrder && !deferred[I(me, p)] -> q = p; e = E_SURRENDERED
+#define GIVE_BACK(p)                                                                                            \
+  !dead[me] && drops > 0 && R[I(me, p)] == 1 && !source[I(me, p)] && ord[I(me, p)] == NoOrder && !asked[I(me, p)] &&         \
+    !held[I(me, p)] -> q = p; e = E_DROP
+
+proctype Node(byte me) {
+  Msg m, w, v;
+  byte i, j, k, h, e, about, q;
+  byte before[P];
+  bool by_agent;
+  mtype:want wt = Read;
+  do
+  :: atomic {
+       if
+       :: ASK(0, Read, true)
+       :: ASK(0, Write, true)
+       :: ASK(0, Claim, true)
+       :: ASK(0, Read, false)
+       :: ASK(0, Write, false)
+#if P > 1
+       :: ASK(1, Read, true)
+       :: ASK(1, Write, true)
+       :: ASK(1, Claim, true)
+       :: GIVE_BACK(1)
+       :: HAND_OVER(1)
+#endif
+       :: GIVE_BACK(0)
+       :: HAND_OVER(0)
+       :: HEAR(0)
+       :: HEAR(1)
+       :: HEAR(2)
+       :: !dead[me] && waits[me] == 0 && (held[I(me, 0)] || held[I(me, P - 1)]) -> q = NONE; e = E_RETIRED
+       fi;
+       step_begins(q);
+       if
+       :: e <= 2 -> budget--; request(q, wt, by_agent)
+       :: e == E_SURRENDERED -> surrendered(q)
+       :: e == E_RETIRED -> held[I(me, 0)] = false; held[I(me, P - 1)] = false
+       :: e == E_DROP ->
+         drops--; ord[I(me, q)] = DropOrder; discard[I(me, q)] = true; keep[I(me, q)] = 0; V[I(me, q)] = 0
+       :: else -> loop[me] ! m
+       fi;
+       rest_of_step()
+     }
+#ifdef LOSS
+  :: atomic { !lost && me == 0 -> lost = true }            /* some node is lost ... */
+  :: atomic { lost && !dead[me] -> dead[me] = true; waits[me] = 0 } /* ... of which each is told, and every wait ends */
+#endif
+  od
+}
+
+proctype Monitor() {
+  byte n;
+  timeout ->
+  do
+  :: n < N ->
+    assert(waits[n] == 0 && (dead[n] || !lost));
+    assert(lost || (!asked[I(n, 0)] && !asked[I(n, P - 1)] && ord[I(n, 0)] == NoOrder && ord[I(n, P - 1)] == NoOrder));
+    n++
+  :: else -> break
+  od
+}
+
+init {
+  byte n;
+  atomic {
+    do
+    :: n < N * P -> owant[n] = Read; ord[n] = NoOrder; omsg[n].kind = Request; omsg[n].want = Read; omsg[n].payload = None; n++
+    :: else -> break
+    od;
+    n = 0;
+    do
+    :: n < P -> owner[n] = NOBODY; n++
+    :: else -> break
+    od;
+    n = 0;
+    do
+    :: n < N -> run Node(n); n++
+    :: else -> break
+    od;
+    run Monitor()
+  }
+}
