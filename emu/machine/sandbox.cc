@@ -26,6 +26,8 @@ namespace pangea::machine {
 namespace {
 constexpr usize kCalls = 512;  // x86-64 numbers end before
 
+constexpr int kHeapsMax = 64;  // of malloc; more threads than that share them
+
 // Names by number, for the handler, which may not allocate. Filled before the filter is there.
 std::array<char[32], kCalls> call_names;
 
@@ -130,6 +132,8 @@ Status enter_sandbox(const SandboxNeeds& needs) {
   if (Status s = catch_violations(); !s) return s;
   // Before glibc gives a part of a thread's heap back it reads /proc/sys/vm/overcommit_memory; let it keep that part.
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  // Before a ninth thread gets a heap of its own it counts the processors in /sys; tell it how many heaps there may be.
+  mallopt(M_ARENA_MAX, kHeapsMax);
   Filter f;
   f.attribute(SCMP_FLTATR_CTL_TSYNC, 1);
   f.attribute(SCMP_FLTATR_CTL_OPTIMIZE, 2);

@@ -19,6 +19,7 @@
 #include <fstream>
 #include <functional>
 #include <thread>
+#include <vector>
 
 #include "emu/base/types.h"
 
@@ -51,6 +52,23 @@ Outcome confined(const std::function<void()>& f, const SandboxNeeds& needs = {})
   waitpid(pid, &status, 0);
   o.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return o;
+}
+
+TEST(Sandbox, ManyThreadsMayHaveHeapsOfTheirOwn) {
+  const Outcome o = confined([] {
+    constexpr unsigned kThreads = 24;
+    std::atomic<unsigned> ready{0};
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < kThreads; ++i)
+      threads.emplace_back([&ready] {
+        const std::vector<u8> mine(1000);
+        ++ready;
+        while (ready.load() < kThreads)
+          std::this_thread::yield();  // all at once, or they would reuse each other's heaps
+      });
+    for (std::thread& t : threads) t.join();
+  });
+  EXPECT_EQ(o.status, 0) << o.said;
 }
 
 struct Forbidden {
