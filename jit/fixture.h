@@ -5,6 +5,14 @@
 #include "emu/base/assert.h"
 #include "jit/engine.h"
 
+// Guest code in the host's assembler, with HLT behind it: GUEST(name, "text"), outside functions, and LOAD(fixture,
+// name).
+#define GUEST(name, text)                                                                                      \
+  asm(".pushsection .rodata\n.globl guest_" #name "\nguest_" #name ":\n" text "\nhlt\n.globl guest_end_" #name \
+      "\nguest_end_" #name ":\n.popsection\n");                                                                \
+  extern "C" const char guest_##name[], guest_end_##name[];
+#define LOAD(f, name) (f).load(guest_##name, static_cast<usize>(guest_end_##name - guest_##name))
+
 namespace pangea::jit {
 class NoIo final : public x86::IoPort {
  public:

@@ -6,12 +6,6 @@ namespace pangea::jit {
 namespace {
 using namespace x86;
 
-#define GUEST(name, text)                                                                                      \
-  asm(".pushsection .rodata\n.globl guest_" #name "\nguest_" #name ":\n" text "\nhlt\n.globl guest_end_" #name \
-      "\nguest_end_" #name ":\n.popsection\n");                                                                \
-  extern "C" const char guest_##name[], guest_end_##name[];
-#define LOAD(f, name) (f).load(guest_##name, static_cast<usize>(guest_end_##name - guest_##name))
-
 GUEST(sum,
       "xor %eax,%eax\nmov $100,%ecx\n1: add %rcx,%rax\ndec %rcx\njnz 1b\nmov %rax,%r10\nadd $5,%r10\nmov %r10,%r15\n")
 TEST(Jit, LoopsAndMemoryRegisters) {

@@ -9,6 +9,18 @@ constexpr const char* kNoNet = "there is no network yet";
 constexpr const char* kNoScreen = "there is no screen; the console is -serial";
 
 using G = OptionGroup;
+// What `pangea run` and `pangea node` say alike about the links between nodes.
+#define PANGEA_LINK_OPTIONS                                                                                         \
+  {"key", "FILE", "this computer's key, made by `pangea keygen`: links are encrypted", G::Nodes},                   \
+      {"peers", "FILE", "who may be at the other end: lines NAME PUBLIC-KEY", G::Nodes},                            \
+      {"ports", "FIRST", "this node's channels listen on the five TCP ports from FIRST [any free ones]", G::Nodes}, \
+      {"advertise", "ENDPOINT", "others reach -ports as tcp://HOST:PORT and the four ports after it", G::Nodes},    \
+      {"insecure-plaintext", nullptr,                                                                               \
+       "allow other computers without keys: anyone on the way reads and writes the guest", G::Nodes},               \
+  {                                                                                                                 \
+    "secret", "FILE", "secret that all nodes must have", G::Nodes                                                   \
+  }
+
 constexpr OptionRow kRun[] = {
     {"m", "SIZE", "memory; K, M, G, T; MiB if there is no suffix [512M]", G::Machine},
     {"smp", "N", "vCPUs; also cpus=,sockets=,cores=,threads= [1]", G::Machine},
@@ -35,13 +47,7 @@ constexpr OptionRow kRun[] = {
     {"nodes", "N", "node processes on this computer [1]", G::Nodes},
     {"node", "ENDPOINT", "one more node, where `pangea node` waits: tcp://HOST:PORT[,peer=NAME] (repeatable)", G::Nodes,
      true},
-    {"key", "FILE", "this computer's key, made by `pangea keygen`: links are encrypted", G::Nodes},
-    {"peers", "FILE", "who may be at the other end: lines NAME PUBLIC-KEY", G::Nodes},
-    {"ports", "FIRST", "this node's channels listen on the five TCP ports from FIRST [any free ones]", G::Nodes},
-    {"advertise", "ENDPOINT", "others reach -ports as tcp://HOST:PORT and the four ports after it", G::Nodes},
-    {"insecure-plaintext", nullptr, "allow other computers without keys: anyone on the way reads and writes the guest",
-     G::Nodes},
-    {"secret", "FILE", "secret that all nodes must have", G::Nodes},
+    PANGEA_LINK_OPTIONS,
     {"check", "coherence", "watch the coherence protocol while it runs", G::Nodes},
     {"gdb", "tcp::PORT", "wait for gdb there", G::Debugging},
     {"s", nullptr, "the same as -gdb tcp::1234", G::Debugging},
@@ -81,13 +87,7 @@ constexpr OptionRow kRun[] = {
 
 constexpr OptionRow kNode[] = {
     {"listen", "ENDPOINT", "where to wait for `pangea run`: tcp://ADDRESS:PORT or ipc://PATH", G::Nodes},
-    {"key", "FILE", "this computer's key, made by `pangea keygen`: links are encrypted", G::Nodes},
-    {"peers", "FILE", "who may be at the other end: lines NAME PUBLIC-KEY", G::Nodes},
-    {"ports", "FIRST", "this node's channels listen on the five TCP ports from FIRST [any free ones]", G::Nodes},
-    {"advertise", "ENDPOINT", "others reach -ports as tcp://HOST:PORT and the four ports after it", G::Nodes},
-    {"insecure-plaintext", nullptr, "allow other computers without keys: anyone on the way reads and writes the guest",
-     G::Nodes},
-    {"secret", "FILE", "secret that all nodes must have", G::Nodes},
+    PANGEA_LINK_OPTIONS,
     {"d", "LIST", "log categories, comma-separated; -d help lists them", G::Debugging},
     {"D", "FILE", "log file [stderr]", G::Debugging},
     {"stats", "FILE", "write this node's statistics as JSON at exit", G::Debugging},

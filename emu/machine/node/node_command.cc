@@ -12,9 +12,9 @@
 #include "emu/machine/node/cluster.h"
 #include "emu/machine/node/link_keys.h"
 #include "emu/machine/node/wire.h"
-#include "transport/thread.h"
 #include "emu/machine/run.h"
 #include "emu/machine/sandbox.h"
+#include "transport/thread.h"
 
 namespace pangea::machine {
 using transport::Body;

@@ -75,6 +75,7 @@ RemoteGate::Section::Section(RemoteGate& gate) : gate_(gate) {
 
 RemoteGate::Section::~Section() {
   gate_.forget_retired();
+  gate_.after_step();
   gate_.mutex_.unlock();
 }
 
@@ -115,7 +116,6 @@ bool RemoteGate::get(Agent& agent, PageNumber page, Access access, bool whole) {
       executor_.dma_claim(begin, page, slot->id);
     else
       executor_.local_request(begin, page, access, slot->id);
-    after_step();
     at_once = slot->woken.load();
     slot->remote = !at_once;
   }
@@ -141,7 +141,6 @@ void RemoteGate::retired(Agent& agent) {
 void RemoteGate::forget_retired() {
   for (u64 ids = retired_.exchange(0); ids != 0; ids &= ids - 1)
     executor_.retired(now(), static_cast<coherence::AgentId>(std::countr_zero(ids)));
-  after_step();
 }
 
 void RemoteGate::receive(NodeId from, transport::Bytes header, transport::Bytes payload) {
@@ -154,7 +153,6 @@ void RemoteGate::receive(NodeId from, transport::Bytes header, transport::Bytes 
     return;
   }
   executor_.message(now(), from, *msg, payload.empty() ? nullptr : payload.data());
-  after_step();
 }
 
 void RemoteGate::peer_lost(NodeId node) {
@@ -227,7 +225,6 @@ bool RemoteGate::surrender(PageNumber page, Right keep, u32 token) {
 void RemoteGate::hand_over_done(PageNumber page, u32 token) {
   const Section section(*this);
   executor_.surrendered(now(), page, token);
-  after_step();
 }
 
 void RemoteGate::fill(PageNumber page, const u8* bytes) {

@@ -82,7 +82,8 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   };
 
   /// Has the protocol mutex. Sections under it are short, so whoever finds it taken yields rather than sleeps: to wake
-  /// a thread costs more than the section takes. Carries out what agents have announced as retired meanwhile.
+  /// a thread costs more than the section takes. Its end tells the protocol which agents have retired meanwhile, and
+  /// looks after what the steps have left to do (after_step).
   class Section {
    public:
     explicit Section(RemoteGate& gate);

@@ -56,23 +56,8 @@ static inline void xchg128(uint8_t* p, __m128i v) {
 #define LOAD_DOUBLE load16
 #define STORE_DOUBLE store16
 #define XCHG_DOUBLE xchg16
-#define FENCE_KIND 0
-#define SUFFIX _1_plain
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 1
-#define SUFFIX _1_mfence
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 2
-#define SUFFIX _1_lock
-#include "images/guest/litmus/steps.inc"
-#undef T
-#undef D
-#undef LOAD
-#undef STORE
-#undef XCHG
-#undef LOAD_DOUBLE
-#undef STORE_DOUBLE
-#undef XCHG_DOUBLE
+#define WIDTH 1
+#include "images/guest/litmus/steps_width.inc"
 
 #define T uint16_t
 #define D uint32_t
@@ -82,23 +67,8 @@ static inline void xchg128(uint8_t* p, __m128i v) {
 #define LOAD_DOUBLE load32
 #define STORE_DOUBLE store32
 #define XCHG_DOUBLE xchg32
-#define FENCE_KIND 0
-#define SUFFIX _2_plain
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 1
-#define SUFFIX _2_mfence
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 2
-#define SUFFIX _2_lock
-#include "images/guest/litmus/steps.inc"
-#undef T
-#undef D
-#undef LOAD
-#undef STORE
-#undef XCHG
-#undef LOAD_DOUBLE
-#undef STORE_DOUBLE
-#undef XCHG_DOUBLE
+#define WIDTH 2
+#include "images/guest/litmus/steps_width.inc"
 
 #define T uint32_t
 #define D uint64_t
@@ -108,23 +78,8 @@ static inline void xchg128(uint8_t* p, __m128i v) {
 #define LOAD_DOUBLE load64
 #define STORE_DOUBLE store64
 #define XCHG_DOUBLE xchg64
-#define FENCE_KIND 0
-#define SUFFIX _4_plain
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 1
-#define SUFFIX _4_mfence
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 2
-#define SUFFIX _4_lock
-#include "images/guest/litmus/steps.inc"
-#undef T
-#undef D
-#undef LOAD
-#undef STORE
-#undef XCHG
-#undef LOAD_DOUBLE
-#undef STORE_DOUBLE
-#undef XCHG_DOUBLE
+#define WIDTH 4
+#include "images/guest/litmus/steps_width.inc"
 
 #define T uint64_t
 #define D __m128i
@@ -134,55 +89,22 @@ static inline void xchg128(uint8_t* p, __m128i v) {
 #define LOAD_DOUBLE load128
 #define STORE_DOUBLE store128
 #define XCHG_DOUBLE xchg128
-#define FENCE_KIND 0
-#define SUFFIX _8_plain
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 1
-#define SUFFIX _8_mfence
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 2
-#define SUFFIX _8_lock
-#include "images/guest/litmus/steps.inc"
-#undef T
-#undef D
-#undef LOAD
-#undef STORE
-#undef XCHG
-#undef LOAD_DOUBLE
-#undef STORE_DOUBLE
-#undef XCHG_DOUBLE
+#define WIDTH 8
+#include "images/guest/litmus/steps_width.inc"
 
 #undef HAS_DOUBLE
 #define T __m128i
 #define LOAD load128
 #define STORE store128
 #define XCHG xchg128
-#define FENCE_KIND 0
-#define SUFFIX _16_plain
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 1
-#define SUFFIX _16_mfence
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 2
-#define SUFFIX _16_lock
-#include "images/guest/litmus/steps.inc"
-#undef T
-#undef LOAD
-#undef STORE
-#undef XCHG
+#define WIDTH 16
+#include "images/guest/litmus/steps_width.inc"
 
 #define T __m128i
 #define LOAD load128u
 #define STORE store128u
-#define FENCE_KIND 0
-#define SUFFIX _16u_plain
-#include "images/guest/litmus/steps.inc"
-#define FENCE_KIND 1
-#define SUFFIX _16u_mfence
-#include "images/guest/litmus/steps.inc"
-#undef T
-#undef LOAD
-#undef STORE
+#define WIDTH 16u
+#include "images/guest/litmus/steps_width.inc"
 
 const char kReads[kKinds][kRegisters] = {
 #define THREAD(name, reads0, reads1, body) [k##name] = {reads0, reads1},
