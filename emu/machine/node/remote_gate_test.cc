@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <map>
+#include <thread>
 
 #include "emu/base/prng.h"
 #include "emu/machine/agent_memory.h"
@@ -61,10 +63,11 @@ class Worker final : public Agent {
 };
 
 struct Node {
-  Node(transport::ZmqEndpoint& endpoint, Clock& clock, u16 nodes)
+  Node(transport::ZmqEndpoint& endpoint, Clock& clock, u16 nodes, u64 max_hold_ns = 10'000'000)
       : memory(*OwnedMemory::create(kBytes, Right::None)),
-        gate({.self = endpoint.self(), .nodes = nodes, .homes = homes(nodes), .check = true}, memory->memory(),
-             endpoint, clock, [this](const Error& e) { failures.push_back(e.line()); }) {
+        gate(
+            {.self = endpoint.self(), .nodes = nodes, .homes = homes(nodes), .check = true, .max_hold_ns = max_hold_ns},
+            memory->memory(), endpoint, clock, [this](const Error& e) { failures.push_back(e.line()); }) {
     memory->memory().gate = &gate;
     endpoint.set_handler(transport::Channel::Coherence,
                          [this](NodeId from, transport::Bytes h, transport::Bytes p) { gate.receive(from, h, p); });
@@ -122,6 +125,25 @@ TEST(RemoteGate, EveryIncrementCounts) {
     n->gate.stop();
   }
   for (auto& e : cluster.nodes) e->close();
+}
+
+TEST(RemoteGate, AHeldPageGoesWhenItsAgentHasRetired) {
+  constexpr u64 kHour = u64{3'600} * 1'000'000'000;
+  transport::testing_support::Cluster cluster(2, "ipc");
+  Node a(cluster[0], cluster.clock, 2, kHour), b(cluster[1], cluster.clock, 2, kHour);
+  Worker owner(b.memory->memory()), other(a.memory->memory());
+  owner.unpark();
+  ASSERT_TRUE(b.gate.acquire(owner, PageNumber{1}, Access::Write));
+  owner.park();
+  std::atomic<bool> served{false};
+  std::thread waiter([&] { served.store(other.step(PageNumber{1}, PageNumber{2}, 0, true)); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(served.load());  // the owner's instruction has not retired
+  b.gate.retired(owner);
+  for (int i = 0; i < 2000 && !served.load(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(served.load());
+  a.gate.stop();  // ends the wait that should be over
+  waiter.join();
 }
 
 TEST(RemoteGate, StopEndsAWait) {
