@@ -153,6 +153,21 @@ static inline void write_dr6(uptr v) { asm volatile("mov %0, %%dr6" ::"r"(v)); }
 static inline void write_dr7(uptr v) { asm volatile("mov %0, %%dr7" ::"r"(v)); }
 static inline void invlpg(uptr a) { asm volatile("invlpg (%0)" ::"r"(a) : "memory"); }
 static inline void pause(void) { asm volatile("pause" ::: "memory"); }
+/// Waiting for what another processor or a device does at its own pace: `struct patience p = patience(US); while
+/// (!there && waiting(&p))`. A pause in which the computer ran somebody else counts as one turn, so only what never
+/// comes is missed.
+enum { TURN_MAX = 400000 };  // TSC ticks
+struct patience {
+  u64 last, left;
+};
+static inline struct patience patience(u64 us) { return (struct patience){rdtsc(), us * 4000}; }  // at 4 GHz; or longer
+static inline bool waiting(struct patience* p) {
+  pause();
+  const u64 now = rdtsc(), turn = now - p->last < TURN_MAX ? now - p->last : TURN_MAX;
+  p->last = now;
+  p->left -= turn < p->left ? turn : p->left;
+  return p->left != 0;
+}
 enum { CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_NE = 0x20, CR0_WP = 0x10000, CR0_AM = 0x40000 };
 #define CR0_PG 0x80000000u
 enum {

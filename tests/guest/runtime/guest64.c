@@ -62,6 +62,15 @@ struct cpu user32(const void* code) {
 
 static bool has_error(u64 v) { return v == DF || v == AC || (v >= TS && v <= PF); }
 
+u64 next_interrupt(u64 us) {
+  struct cpu c = kernel(PIECE(
+      "sti; 1: pause; rdtsc; shl $32, %%rdx; or %%rdx, %%rax; mov %%rax, %%rcx; sub %%rsi, %%rax; mov %%rcx, %%rsi; "
+      "cmp %%rdi, %%rax; cmova %%rdi, %%rax; sub %%rax, %%rbx; ja 1b; nop"));
+  c.rsi = rdtsc(), c.rdi = TURN_MAX, c.rbx = us * 4000;
+  run(&c);
+  return c.vector;
+}
+
 void expect(struct cpu* c, u64 vector, u64 error, u64 rip, const char* name, const char* source, const char* file,
             int line) {
   run(c);

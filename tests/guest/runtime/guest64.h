@@ -17,6 +17,11 @@ void run(struct cpu* c);
 struct cpu kernel(const void* code);
 struct cpu user(const void* code);
 struct cpu user32(const void* code);
+/// The interrupt that comes while this processor waits with IF set, as patience() counts; DONE: none. The first is for
+/// one that must come and may need a timer, the second for one that must not come.
+u64 next_interrupt(u64 us);
+static inline u64 awaited(void) { return next_interrupt(5000000); }
+static inline u64 nothing(void) { return next_interrupt(20000); }
 /// run() and the check that it ended so. Error codes count where the vector has one.
 void expect(struct cpu* c, u64 vector, u64 error, u64 rip, const char* name, const char* source, const char* file,
             int line);
