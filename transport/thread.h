@@ -4,8 +4,11 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <latch>
 #include <thread>
 #include <utility>
+
+#include "emu/base/capabilities.h"
 
 namespace pangea::transport {
 
@@ -34,14 +37,21 @@ inline void run_on(int processor) {
   pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 
-/// Starts `f`. `name` has at most 15 characters. Faults of the thread's own (SIGSEGV and so on) stay deliverable.
+/// Starts `f`, without capabilities: it reads what others send. (Where the kernel refuses, emu/machine/sandbox.h says
+/// so.) `name` has at most 15 characters. Faults of the thread's own (SIGSEGV and so on) stay deliverable.
 template <class F>
 std::thread start_thread(const char* name, F&& f) {
   sigset_t all, before;
   sigfillset(&all);
   for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&all, fault);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread t(std::forward<F>(f));
+  std::latch ready(1);
+  std::thread t([&ready, f = std::forward<F>(f)]() mutable {
+    (void)drop_capabilities();
+    ready.count_down();
+    f();
+  });
+  ready.wait();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_setname_np(t.native_handle(), name);
   return t;

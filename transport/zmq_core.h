@@ -6,6 +6,7 @@
 
 #include "transport/peers.h"
 #include "transport/zmq_endpoint.h"
+#include "transport/zmq_socket.h"
 
 namespace pangea::transport {
 
@@ -21,6 +22,7 @@ struct ChannelCounters {
 struct ZmqCore {
   ZmqCore(const EndpointOptions& o, Clock& c) : options(o), clock(c), context(1), table(o.limits) {
     if (o.processor >= 0) zmq_ctx_set(context.handle(), ZMQ_THREAD_AFFINITY_CPU_ADD, o.processor);
+    start_context(context);
   }
 
   void count(Drop d) { drops[static_cast<usize>(d)].fetch_add(1, std::memory_order_relaxed); }

@@ -55,6 +55,7 @@ std::vector<u8> copy(const zmq::message_t& m) {
 }  // namespace
 
 struct RendezvousListener::Impl {
+  Impl() { start_context(context); }
   ~Impl();
   Status use_keys(std::shared_ptr<const LinkKeys> keys);
   void look_at_monitor();
@@ -138,6 +139,7 @@ bool RendezvousListener::send(const std::string& peer, Bytes bytes) {
 }
 
 struct RendezvousCaller::Impl {
+  Impl() { start_context(context); }
   struct Line {
     ZmqSocket socket, monitor;
     bool connected = false;

@@ -2,9 +2,11 @@
 // Included by zmq_*.cc and their headers only.
 #pragma once
 #include <string>
+#include <thread>
 #include <utility>
 #include <zmq.hpp>
 
+#include "emu/base/capabilities.h"
 #include "emu/base/result.h"
 #include "transport/endpoint.h"
 
@@ -89,6 +91,15 @@ class ZmqSocket {
   }
   zmq::socket_t socket_;
 };
+
+/// Starts ZeroMQ's own threads, which read what others send before anybody else does, without capabilities: they come
+/// with the first socket and are what its thread is.
+inline void start_context(zmq::context_t& context) {
+  std::thread([&context] {
+    (void)drop_capabilities();  // where the kernel refuses, emu/machine/sandbox.h says so
+    (void)ZmqSocket::make(context, zmq::socket_type::pair, 1, 1);
+  }).join();
+}
 
 inline Bytes bytes_of(const zmq::message_t& m) { return {static_cast<const u8*>(m.data()), m.size()}; }
 }  // namespace pangea::transport

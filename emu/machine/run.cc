@@ -4,6 +4,7 @@
 
 #include <ctime>
 
+#include "emu/base/capabilities.h"
 #include "emu/base/host_ports.h"
 #include "emu/base/log.h"
 #include "emu/machine/debug/debug_host.h"
@@ -147,9 +148,9 @@ Status Run::prepare() {
     if (Status s = cluster_->configure(*plan); !s) return s;
   }
   if (Status s = machine_->boot(); !s) return s;
-  if (Status s = start_debugger(); !s) return s;
   if (options_.sandbox)
     if (Status s = drop_capabilities(); !s) return s;
+  if (Status s = start_debugger(); !s) return s;
   if (Status s = machine_->start(); !s) return s;
   return options_.sandbox ? confine() : ok();
 }

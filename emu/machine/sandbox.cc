@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/capability.h>
 #include <malloc.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -10,7 +9,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -20,6 +18,7 @@
 #include <limits>
 #include <memory>
 
+#include "emu/base/capabilities.h"
 #include "emu/base/types.h"
 
 namespace pangea::machine {
@@ -39,7 +38,7 @@ constexpr int kAllowed[] = {
     SCMP_SYS(clock_nanosleep), SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(getcpu),
     SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(restart_syscall), SCMP_SYS(exit), SCMP_SYS(exit_group),
     SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(getuid), SCMP_SYS(geteuid), SCMP_SYS(getrusage), SCMP_SYS(arch_prctl),
-    SCMP_SYS(set_tid_address),
+    SCMP_SYS(set_tid_address), SCMP_SYS(capset),  // to drop what it has not; nothing gives it more
     // signals
     SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack),
     SCMP_SYS(rt_sigtimedwait), SCMP_SYS(rt_sigpending),
@@ -120,15 +119,10 @@ class Filter {
 };
 }  // namespace
 
-Status drop_capabilities() {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  const __user_cap_data_struct none[2]{};
-  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 || syscall(SYS_capset, &header, none) != 0)
-    return Error{"capabilities cannot be dropped", std::strerror(errno), "start with -sandbox off to run without"};
-  return ok();
-}
-
 Status enter_sandbox(const SandboxNeeds& needs) {
+  // Each thread has dropped its own: there is no call that drops them for all.
+  if (const std::string name = privileged_thread(); !name.empty())
+    return Error{"the sandbox cannot be entered", "the thread " + name + " has capabilities", "report this"};
   if (Status s = catch_violations(); !s) return s;
   // Before glibc gives a part of a thread's heap back it reads /proc/sys/vm/overcommit_memory; let it keep that part.
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());

@@ -20,10 +20,8 @@ struct SandboxNeeds {
   bool remove_files = false;    // a listening unix socket of its own goes with it
 };
 
-/// Drops all capabilities of the calling thread and of those that it starts later, for good. Error: the kernel refuses.
-Status drop_capabilities();
 /// Binds every thread of this process, now and later, to the system calls of a running machine. Any other ends the
 /// process at once with ExitStatus::SandboxViolation and one line that names the call. Error: this kernel has no
-/// seccomp filters. Cannot be undone.
+/// seccomp filters, or a thread has not dropped its capabilities (emu/base/capabilities.h). Cannot be undone.
 Status enter_sandbox(const SandboxNeeds& needs);
 }  // namespace pangea::machine

@@ -21,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "emu/base/capabilities.h"
 #include "emu/base/types.h"
 
 namespace pangea::machine {
@@ -36,6 +37,7 @@ Outcome confined(const std::function<void()>& f, const SandboxNeeds& needs = {})
   const pid_t pid = fork();
   if (pid == 0) {
     dup2(out[1], STDERR_FILENO);
+    (void)drop_capabilities();
     if (const Status s = enter_sandbox(needs); !s) {
       dprintf(2, "%s", s.error().line().c_str());
       _exit(99);
@@ -116,6 +118,7 @@ TEST(Sandbox, AThreadThatWasThereBeforeIsBoundToo) {
   const pid_t pid = fork();
   if (pid == 0) {
     dup2(out[1], STDERR_FILENO);
+    (void)drop_capabilities();
     std::atomic<bool> entered{false};
     std::thread before([&] {
       while (!entered) std::this_thread::yield();
@@ -161,6 +164,25 @@ TEST(Sandbox, OwnChildrenCanBeEnded) {
   EXPECT_EQ(o.status, 42) << o.said;
   int status = 0;
   waitpid(child, &status, 0);
+}
+
+TEST(Sandbox, AThreadThatKeptItsCapabilitiesIsNoticed) {
+  if (privileged_thread().empty()) GTEST_SKIP() << "nobody here has any";
+  const pid_t pid = fork();
+  if (pid == 0) {
+    std::atomic<bool> done{false};
+    std::thread before([&] {
+      prctl(PR_SET_NAME, "kept");
+      while (!done) std::this_thread::yield();
+    });
+    while (privileged_thread() != "kept")
+      if (!drop_capabilities()) _exit(98);  // ours; until the other has its name
+    const Status s = enter_sandbox({});
+    _exit(!s && s.error().line().find("the thread kept has capabilities") != std::string::npos ? 42 : 1);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 42);
 }
 
 TEST(Sandbox, CapabilitiesAreGone) {

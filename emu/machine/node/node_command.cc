@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "emu/base/capabilities.h"
 #include "emu/base/host_ports.h"
 #include "emu/base/log.h"
 #include "emu/machine/debug/remote_debug.h"
@@ -114,6 +115,8 @@ Status NodeProcess::join() {
   if (caught) return Error{"node", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
   if (!m) return m.error();
   membership_ = *std::move(m);
+  if (options_.sandbox)  // this thread's; the machine is built on one that never had any
+    if (Status s = drop_capabilities(); !s) return s;
   serve();
   return ok();
 }
@@ -201,8 +204,6 @@ Status NodeProcess::build(Bytes bytes) {
   machine_ = *std::move(machine);
   link_->attach(*machine_);
   started_ns_ = clock_.now_ns();
-  if (options_.sandbox)
-    if (Status s = drop_capabilities(); !s) return s;
   if (Status s = machine_->start(); !s) return s;
   return options_.sandbox ? enter_sandbox({}) : ok();
 }
