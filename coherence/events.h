@@ -22,6 +22,7 @@ struct LocalRequest {
   PageNumber page;
   Access access = Access::Read;
   AgentId agent = kNoAgent;
+  u64 place = 0;  // where the agent's program is: a hint for what it will want next
 };
 
 /// As LocalRequest for writing, by an agent that will overwrite the whole page: old bytes need not travel. If the page
@@ -49,6 +50,7 @@ struct Message {
 struct Surrendered {
   PageNumber page;
   u32 token = 0;
+  bool used = true;  // some agent of this node had a copy
 };
 
 /// Give back a clean page under a memory cap. Ignored unless the page is Shared here and another node keeps the bytes.

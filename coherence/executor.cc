@@ -18,8 +18,8 @@ bool is_zero(const u8* page) {
 Executor::Executor(Config config, ProtocolHost& host, NodeChecker* checker)
     : self_(config.self), homes_(config.homes), protocol_(std::move(config)), host_(host), checker_(checker) {}
 
-void Executor::local_request(u64 now_ns, PageNumber page, Access access, AgentId agent) {
-  run(now_ns, LocalRequest{page, access, agent}, {});
+void Executor::local_request(u64 now_ns, PageNumber page, Access access, AgentId agent, u64 place) {
+  run(now_ns, LocalRequest{page, access, agent, place}, {});
 }
 void Executor::dma_claim(u64 now_ns, PageNumber page, AgentId agent) { run(now_ns, DmaClaim{page, agent}, {}); }
 void Executor::retired(u64 now_ns, AgentId agent) { run(now_ns, Retired{agent}, {}); }
@@ -27,10 +27,10 @@ void Executor::drop(u64 now_ns, PageNumber page) { run(now_ns, Drop{page}, {}); 
 void Executor::tick(u64 now_ns) { run(now_ns, Tick{}, {}); }
 void Executor::peer_lost(u64 now_ns, NodeId node) { run(now_ns, PeerLost{node}, {}); }
 
-void Executor::surrendered(u64 now_ns, PageNumber page, u32 token) {
+void Executor::surrendered(u64 now_ns, PageNumber page, u32 token, bool used) {
   if (protocol_.dead()) return;  // the machine stops; nobody waits for the answer
   if (checker_) checker_->surrendered(page, protocol_.right(page), page_checksum(host_.frame(page)));
-  run(now_ns, Surrendered{page, token}, {});
+  run(now_ns, Surrendered{page, token, used}, {});
 }
 
 void Executor::message(u64 now_ns, NodeId from, const Msg& msg, const u8* page) {
@@ -51,7 +51,7 @@ void Executor::run(u64 now_ns, const Event& event, Incoming in) {
   while (!done_at_once_.empty()) {
     const Surrendered done = done_at_once_.back();
     done_at_once_.pop_back();
-    surrendered(now_ns, done.page, done.token);
+    surrendered(now_ns, done.page, done.token, done.used);
   }
 }
 
@@ -76,7 +76,8 @@ void Executor::carry_out(const Send& send, Incoming) {
 
 void Executor::carry_out(const Surrender& s, Incoming) {
   PANGEA_LOG(coherence, "node {} hands over page {:#x}, keeps {}", self_.v, s.page.v, to_string(s.keep));
-  if (host_.surrender(s.page, s.keep, s.token)) done_at_once_.push_back({s.page, s.token});
+  const bool used = host_.used(s.page);
+  if (host_.surrender(s.page, s.keep, s.token)) done_at_once_.push_back({s.page, s.token, used});
 }
 
 void Executor::carry_out(const Fill& fill, Incoming in) {

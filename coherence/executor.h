@@ -18,6 +18,8 @@ class ProtocolHost {
   /// Lower this node's right (see Surrender). True: already done, no derived copy exists. False: the host calls
   /// Executor::surrendered() later.
   virtual bool surrender(PageNumber page, Right keep, u32 token) = 0;
+  /// Some agent of this node may have a copy of `page`.
+  virtual bool used(PageNumber) { return true; }
   /// Write the frame: kPageSize bytes from `bytes`, or zeros when null. No agent of this node can see the frame.
   virtual void fill(PageNumber page, const u8* bytes) = 0;
   /// Make the right visible in the state array.
@@ -37,12 +39,12 @@ class Executor {
   /// `checker` may be null (off); it must outlive the executor.
   Executor(Config config, ProtocolHost& host, NodeChecker* checker = nullptr);
 
-  void local_request(u64 now_ns, PageNumber page, Access access, AgentId agent);
+  void local_request(u64 now_ns, PageNumber page, Access access, AgentId agent, u64 place = 0);
   void dma_claim(u64 now_ns, PageNumber page, AgentId agent);
   void retired(u64 now_ns, AgentId agent);
   /// `page`: the raw frame of kPageSize bytes that came with the message, or null.
   void message(u64 now_ns, NodeId from, const Msg& msg, const u8* page);
-  void surrendered(u64 now_ns, PageNumber page, u32 token);
+  void surrendered(u64 now_ns, PageNumber page, u32 token, bool used = true);
   void drop(u64 now_ns, PageNumber page);
   void tick(u64 now_ns);
   void peer_lost(u64 now_ns, NodeId node);

@@ -47,8 +47,13 @@ void Holds::waits_for(AgentId agent, PageNumber page) {
   if (a.count == 0) holding_ &= ~bit(agent);
 }
 
-void Holds::release(AgentId agent) {
-  agents_[agent].count = 0;
+void Holds::release(AgentId agent, u64 now_ns) {
+  Agent& a = agents_[agent];
+  for (unsigned i = 0; min_ns_ != 0 && i < a.count; i++) {
+    const PageNumber page = a.holds[i].page;
+    recent_[page.v % recent_.size()] = {page, now_ns + min_ns_};
+  }
+  a.count = 0;
   holding_ &= ~bit(agent);
 }
 

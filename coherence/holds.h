@@ -24,8 +24,8 @@ class Holds {
   void hold(AgentId agent, PageNumber page, u64 now_ns);
   /// `agent` starts to wait for `page`: it keeps only lower pages.
   void waits_for(AgentId agent, PageNumber page);
-  /// `agent`'s instruction is over.
-  void release(AgentId agent);
+  /// `agent`'s instruction is over. Its pages stay for the minimum hold from now: the next instructions want them too.
+  void release(AgentId agent, u64 now_ns);
   /// Until when `page` must stay; 0 or a past time: it may go.
   u64 held_until_ns(PageNumber page) const;
 

@@ -130,7 +130,8 @@ void Protocol::step(u64 now_ns, const Event& event, Actions& out) {
 
 void Protocol::Impl::on(const LocalRequest& e) {
   PANGEA_ASSERT(s.cfg.homes.contains(e.page) && (e.agent < s.cfg.max_agents || e.agent == kNoAgent));
-  requester.request(e.page, e.access == Access::Write ? Want::Write : Want::Read, e.agent, holder.usable(e.page));
+  requester.request(e.page, e.access == Access::Write ? Want::Write : Want::Read, e.agent, holder.usable(e.page),
+                    e.place);
 }
 
 void Protocol::Impl::on(const DmaClaim& e) {
@@ -141,10 +142,11 @@ void Protocol::Impl::on(const DmaClaim& e) {
 void Protocol::Impl::on(const Retired& e) {
   PANGEA_ASSERT(e.agent < s.cfg.max_agents);
   requester.forget(e.agent);
-  s.holds.release(e.agent);
+  s.holds.release(e.agent, s.now_ns);
 }
 
 void Protocol::Impl::on(const Surrendered& e) {
+  if (!e.used) s.stats.prefetches_wasted += s.trails.unused(e.page);
   if (holder.surrendered(e.page, e.token)) requester.resume(e.page);
 }
 

@@ -18,7 +18,8 @@ struct Config {
   unsigned max_requests = 64;   // pages one node may be waiting for; the same on every node: homes enforce it on peers
   bool migratory = true;        // a page that was read and then written here is asked for to write; see predictor.h
   unsigned prefetch_max = 16;   // pages asked for ahead of an agent that goes through memory in order; 0: none
-  u64 min_hold_ns = 0;          // a page is kept at least this long after it was installed
+  bool trails = true;           // ask for what agents waited for next before
+  u64 min_hold_ns = 0;          // a page is kept at least this long after it came, and after its instruction retired
   u64 max_hold_ns = 2'000'000;  // and at most this long for agents that do not report Retired
   u64 request_timeout_ns = 60'000'000'000;  // a request unanswered for so long is fatal; 0: never
 };

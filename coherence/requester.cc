@@ -12,7 +12,7 @@ constexpr bool enough(Right right, Want want) {
 }
 }  // namespace
 
-void Requester::request(PageNumber page, Want want, AgentId agent, Right usable) {
+void Requester::request(PageNumber page, Want want, AgentId agent, Right usable, u64 place) {
   s_.stats.local_requests++;
   if (agent != kNoAgent) forget(agent);
   if (enough(usable, want)) {
@@ -49,11 +49,25 @@ void Requester::request(PageNumber page, Want want, AgentId agent, Right usable)
   // While a Drop is under way the frame is about to be emptied: a grant must not overtake that.
   const Order* order = s_.orders.find(page);
   if (!order || !order->discard) send(page, *o);
-  if (agent != kNoAgent && want != Want::Claim) ask_ahead(page, want, agent);
+  if (agent != kNoAgent && want != Want::Claim) ask_ahead(page, want, agent, place);
 }
 
 /// Leaves half of the places to those who wait.
-void Requester::ask_ahead(PageNumber page, Want want, AgentId agent) {
+bool Requester::ask(PageNumber page, Want want) {
+  if (s_.outstanding.size() >= s_.cfg.max_requests / 2 || !s_.cfg.homes.home(page)) return false;
+  if (s_.outstanding.find(page) || s_.orders.find(page) || enough(s_.local.right(page), want)) return false;
+  s_.stats.prefetches++;
+  request(page, want, kNoAgent, s_.local.right(page));
+  return true;
+}
+
+void Requester::ask_ahead(PageNumber page, Want want, AgentId agent, u64 place) {
+  if (place != 0 && s_.cfg.trails) {
+    const Trails::Stop stop{page, place, want};
+    s_.trails.waits(agent, stop, s_.now_ns,
+                    [this](const Trails::Stop& t) { return enough(s_.local.right(t.page), t.want); });
+    s_.trails.ahead(stop, [this](const Trails::Stop& t) { return ask(t.page, t.want); });
+  }
   const Predictor::Ahead ahead = s_.predictor.waits(agent, page);
   PageNumber p = ahead.first;
   for (unsigned i = 0; i < ahead.count; i++, p.v += static_cast<u64>(ahead.step)) {

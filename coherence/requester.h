@@ -11,7 +11,7 @@ class Requester {
   explicit Requester(State& state) : s_(state) {}
 
   /// An agent needs `page`. `usable`: this node's right with hand-overs under way counted as finished.
-  void request(PageNumber page, Want want, AgentId agent, Right usable);
+  void request(PageNumber page, Want want, AgentId agent, Right usable, u64 place = 0);
   /// `agent` waits for nothing any more.
   void forget(AgentId agent);
   void on_grant(NodeId from, const Msg& msg);
@@ -38,7 +38,8 @@ class Requester {
   void finish(PageNumber page, const Outstanding& o);
   void send(PageNumber page, Outstanding& o);
   void join(Outstanding& o, Want want, AgentId agent);
-  void ask_ahead(PageNumber page, Want want, AgentId agent);
+  void ask_ahead(PageNumber page, Want want, AgentId agent, u64 place);
+  bool ask(PageNumber page, Want want);
   void wake_refused();
 
   State& s_;

@@ -6,6 +6,7 @@
 #include "coherence/page_tables.h"
 #include "coherence/predictor.h"
 #include "coherence/protocol.h"
+#include "coherence/trails.h"
 
 namespace pangea::coherence {
 
@@ -42,7 +43,8 @@ struct State {
         outstanding(cfg.max_requests),
         orders((2 * usize{cfg.nodes} + 1) * cfg.max_requests),  // from peers, from ourselves, drops
         holds(cfg.max_agents, cfg.min_hold_ns, cfg.max_hold_ns),
-        predictor(cfg.max_agents, cfg.migratory, cfg.prefetch_max) {}
+        predictor(cfg.max_agents, cfg.migratory, cfg.prefetch_max),
+        trails(cfg.max_agents) {}
 
   bool is_home(PageNumber page) const { return cfg.homes.home(page) == cfg.self; }
   NodeId home(PageNumber page) const {
@@ -78,6 +80,7 @@ struct State {
   PageMap<Order> orders;
   Holds holds;
   Predictor predictor;
+  Trails trails;
   std::vector<Msg> loopback;
   Stats stats;
 };

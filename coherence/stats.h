@@ -23,23 +23,24 @@ enum class PeerError : u8 {
 const char* to_string(PeerError error);
 
 struct Stats {
-  u64 local_requests = 0;    // LocalRequest and DmaClaim events
-  u64 local_hits = 0;        // ... that found the right already there
-  u64 local_merged = 0;      // ... that joined a request under way
-  u64 local_refused = 0;     // ... turned away because max_requests are under way (agent woken to ask again)
-  u64 writes_predicted = 0;  // reads that asked for the right to write (see predictor.h)
-  u64 prefetches = 0;        // pages asked for before anybody waited
-  u64 requests_sent = 0;     // to other nodes
-  u64 installs_page = 0;     // grants that carried bytes
-  u64 installs_zero = 0;     // grants of zero pages, no bytes
-  u64 installs_current = 0;  // grants without bytes because ours were current
-  u64 installs_claimed = 0;  // DMA claims, no bytes
-  u64 fetches_served = 0;    // grants sent as holder
-  u64 pages_sent = 0;        // ... with bytes
-  u64 invalidations = 0;     // copies given up as sharer
-  u64 orders_deferred = 0;   // hand-overs put off because a page was held
-  u64 transactions = 0;      // completed at this home
-  u64 drops = 0;             // clean pages given back
+  u64 local_requests = 0;     // LocalRequest and DmaClaim events
+  u64 local_hits = 0;         // ... that found the right already there
+  u64 local_merged = 0;       // ... that joined a request under way
+  u64 local_refused = 0;      // ... turned away because max_requests are under way (agent woken to ask again)
+  u64 writes_predicted = 0;   // reads that asked for the right to write (see predictor.h)
+  u64 prefetches_wasted = 0;  // that went away again before anybody here had used them
+  u64 prefetches = 0;         // pages asked for before anybody waited
+  u64 requests_sent = 0;      // to other nodes
+  u64 installs_page = 0;      // grants that carried bytes
+  u64 installs_zero = 0;      // grants of zero pages, no bytes
+  u64 installs_current = 0;   // grants without bytes because ours were current
+  u64 installs_claimed = 0;   // DMA claims, no bytes
+  u64 fetches_served = 0;     // grants sent as holder
+  u64 pages_sent = 0;         // ... with bytes
+  u64 invalidations = 0;      // copies given up as sharer
+  u64 orders_deferred = 0;    // hand-overs put off because a page was held
+  u64 transactions = 0;       // completed at this home
+  u64 drops = 0;              // clean pages given back
   std::array<u64, static_cast<usize>(PeerError::Count)> peer_errors{};
 
   u64 peer_errors_total() const {

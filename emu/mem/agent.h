@@ -39,6 +39,9 @@ class Agent {
   /// *before* it looks at whatever may have been the reason.
   virtual std::atomic<u32>& exit_request() = 0;
 
+  /// Where the agent's program is, for guesses at what it will want next; 0: unknown.
+  virtual u64 place() const { return 0; }
+
   // --- Called by the agent's own thread ---
   /// Parked -> running.
   void unpark();
@@ -100,6 +103,12 @@ class Safepoints {
   /// before revoke() returns. The caller has already marked the page Revoking (or HasCode) in the PageTable.
   /// `except`: an agent that has already dropped the page itself (may be null).
   void revoke(PageNumber page, Right keep, std::function<void()> done, Agent* except = nullptr);
+  /// Some agent may have a copy of `page`.
+  bool used(PageNumber page) const {
+    for (const Agent* a : agents_)
+      if (a->may_hold(page)) return true;
+    return false;
+  }
   /// Ends the holds of every agent that had them at the previous call already. Call once per hold limit (about 1 ms).
   void expire_holds();
 

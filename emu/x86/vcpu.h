@@ -40,6 +40,7 @@ class Vcpu final : public Agent, public VcpuSignals {
 
   // --- Agent, VcpuSignals (any thread) ---
   std::atomic<u32>& exit_request() override { return tlb_->state().exit_request; }
+  u64 place() const override { return tlb_->state().rip; }
   void raise(VcpuEvent event) override;
   void raise_sipi(u8 vector) override;
   /// Events raised and not yet taken, as VcpuEvent bits; take_events clears what it returns.

@@ -33,6 +33,7 @@ Plan Plan::from_seed(u64 seed) {
   }
   p.migratory = r.chance(2, 3);
   p.prefetch_max = r.chance(1, 2) ? pick(1, 16) : 0;
+  p.trails = r.chance(1, 2);
   return p;
 }
 
@@ -47,11 +48,12 @@ coherence::HomeMap Plan::homes() const {
 std::string Plan::text() const {
   return fmt::format(
       "seed {}: {} nodes, {} pages, {} agents each with {} instructions of {} pages, max_requests {}, latency {}+{} ns "
-      "({} % slow), migratory {}, prefetch {}, safepoint {} ns, hold {}..{} ns, {} % writes, {} % claims, {} % drops, "
+      "({} % slow), migratory {}, prefetch {}, trails {}, safepoint {} ns, hold {}..{} ns, {} % writes, {} % claims, "
+      "{} % drops, "
       "{} % given up{}{}",
       seed, nodes, pages, agents, instructions, pages_per_instruction, max_requests, latency_ns, jitter_ns,
-      tail_percent, migratory, prefetch_max, safepoint_ns, min_hold_ns, max_hold_ns, write_percent, claim_percent,
-      drop_percent, give_up_percent, slow_node ? fmt::format(", node {} slow", *slow_node) : "",
+      tail_percent, migratory, prefetch_max, trails, safepoint_ns, min_hold_ns, max_hold_ns, write_percent,
+      claim_percent, drop_percent, give_up_percent, slow_node ? fmt::format(", node {} slow", *slow_node) : "",
       lost_node ? fmt::format(", node {} lost after {} steps", *lost_node, lost_after_steps) : "");
 }
 }  // namespace pangea::sim

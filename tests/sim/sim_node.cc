@@ -31,6 +31,7 @@ coherence::Config SimNode::config() const {
   c.max_requests = plan.max_requests;
   c.migratory = plan.migratory;
   c.prefetch_max = plan.prefetch_max;
+  c.trails = plan.trails;
   c.min_hold_ns = plan.min_hold_ns;
   c.max_hold_ns = plan.max_hold_ns;
   c.request_timeout_ns = 0;  // a cluster that is stuck is to be found stuck
@@ -77,7 +78,7 @@ void SimNode::agent_passed(PageNumber page, u32 token) {
 
 void SimNode::finish_later(HandOver done) {
   cluster_.on_node(id_, cluster_.prng().below(cluster_.plan().safepoint_ns + 1), [this, done] {
-    executor_.surrendered(cluster_.now(), done.page, done.token);
+    executor_.surrendered(cluster_.now(), done.page, done.token, cluster_.prng().chance(3, 4));
     arm_tick();
   });
 }
@@ -134,7 +135,9 @@ void SimNode::request(PageNumber page, Access access, bool claim, u8 agent) {
     claiming_[page.v] = 1;
     executor_.dma_claim(cluster_.now(), page, agent);
   } else {
-    executor_.local_request(cluster_.now(), page, access, agent);
+    // Few places: the same ones come again, with other pages behind them.
+    const u64 place = cluster_.plan().trails ? cluster_.prng().below(4) : 0;
+    executor_.local_request(cluster_.now(), page, access, agent, place);
   }
   arm_tick();
 }

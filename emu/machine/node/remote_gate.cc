@@ -115,7 +115,7 @@ bool RemoteGate::get(Agent& agent, PageNumber page, Access access, bool whole) {
     if (whole)
       executor_.dma_claim(begin, page, slot->id);
     else
-      executor_.local_request(begin, page, access, slot->id);
+      executor_.local_request(begin, page, access, slot->id, agent.place());
     at_once = slot->woken.load();
     slot->remote = !at_once;
   }

@@ -105,6 +105,7 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   // ProtocolHost, under mutex_.
   void send(NodeId to, const coherence::Msg& msg, const u8* page) override;
   bool surrender(PageNumber page, Right keep, u32 token) override;
+  bool used(PageNumber page) override { return memory_.safepoints.used(page); }
   void fill(PageNumber page, const u8* bytes) override;
   void install(PageNumber page, Right right) override;
   void wake(PageNumber page) override;

@@ -1,0 +1,124 @@
+#include "coherence/trails.h"
+
+#include "coherence/test_net.h"
+
+namespace pangea::coherence {
+namespace {
+using Stop = Trails::Stop;
+constexpr Stop kFirst{PageNumber{10}, 0x1000, Want::Write}, kSecond{PageNumber{20}, 0x1010, Want::Read},
+    kThird{PageNumber{30}, 0x1020, Want::Write};
+
+std::vector<Stop> ahead(Trails& t, const Stop& stop) {
+  std::vector<Stop> found;
+  t.ahead(stop, [&](const Stop& s) {
+    found.push_back(s);
+    return true;
+  });
+  return found;
+}
+void walk(Trails& t, u64 at_ns, std::initializer_list<Stop> stops, u64 apart_ns = 100'000) {
+  for (const Stop& s : stops) {
+    t.waits(0, s, at_ns, [](const Stop&) { return false; });
+    at_ns += apart_ns;
+  }
+}
+
+TEST(Trails, AreFollowedOnceSeenTwice) {
+  Trails t(1);
+  walk(t, 0, {kFirst, kSecond, kThird});
+  EXPECT_TRUE(ahead(t, kFirst).empty());
+  walk(t, 4'000'000, {kFirst, kSecond, kThird});
+  EXPECT_EQ(ahead(t, kFirst), (std::vector<Stop>{kSecond, kThird}));
+  EXPECT_EQ(ahead(t, kSecond), std::vector<Stop>{kThird});
+  EXPECT_TRUE(ahead(t, kThird).empty());
+}
+
+TEST(Trails, DoNotJoinWhatLiesApartInTimeOrBelongsToAnotherAgent) {
+  Trails t(2);
+  for (u64 at = 0; at < 40'000'000; at += 10'000'000) walk(t, at, {kFirst, kSecond}, 5'000'000);
+  EXPECT_TRUE(ahead(t, kFirst).empty());
+  for (u64 at = 50'000'000; at < 90'000'000; at += 10'000'000) {
+    t.waits(0, kFirst, at, [](const Stop&) { return false; });
+    t.waits(1, kSecond, at + 1000, [](const Stop&) { return false; });
+  }
+  EXPECT_TRUE(ahead(t, kFirst).empty());
+}
+
+TEST(Trails, GoOnBeyondWhatIsHereAlready) {
+  Trails t(1);
+  for (u64 at : {u64{0}, u64{4'000'000}}) walk(t, at, {kFirst, kSecond});
+  for (u64 at : {u64{8'000'000}, u64{12'000'000}}) {  // the second page was asked for and has come
+    t.waits(0, kFirst, at, [](const Stop&) { return false; });
+    t.waits(0, kThird, at + 100'000, [](const Stop& s) { return s == kSecond; });
+  }
+  EXPECT_EQ(ahead(t, kFirst), (std::vector<Stop>{kSecond, kThird}));
+}
+
+TEST(Trails, AnotherWayIsLearntAfterTheOldOneHasFailed) {
+  Trails t(1);
+  for (u64 at : {u64{0}, u64{4'000'000}, u64{8'000'000}}) walk(t, at, {kFirst, kSecond});
+  for (u64 at = 12'000'000; at < 40'000'000; at += 4'000'000) walk(t, at, {kFirst, kThird});
+  EXPECT_EQ(ahead(t, kFirst), std::vector<Stop>{kThird});
+}
+
+TEST(Trails, APageThatNobodyUsedIsNotAskedForAgain) {
+  Trails t(1);
+  for (u64 at : {u64{0}, u64{4'000'000}}) walk(t, at, {kFirst, kSecond});
+  EXPECT_FALSE(t.unused(kSecond.page));  // nobody has asked for it yet
+  EXPECT_EQ(ahead(t, kFirst).size(), 1u);
+  EXPECT_TRUE(t.unused(kSecond.page));
+  EXPECT_TRUE(ahead(t, kFirst).empty());
+}
+
+TEST(Trails, EndInACircleAfterItsBound) {
+  Trails t(1);
+  walk(t, 0, {kFirst, kSecond, kFirst, kSecond, kFirst, kSecond, kFirst});
+  EXPECT_EQ(ahead(t, kFirst).size(), usize{Trails::kMax});
+}
+
+TEST(Trails, PagesOnTheWayAreAskedForTogether) {
+  TestNet net(2);
+  const auto take = [&net](unsigned node, u64 page, u64 place) {
+    net.step(node, LocalRequest{PageNumber{page}, Access::Write, 0, place});
+  };
+  for (unsigned round = 0; round < 3; ++round) {
+    for (const u64 page : {0, 2, 4}) {
+      take(1, page, 0x100 + page);
+      net.settle();
+      net.now += 1000;
+    }
+    if (round == 2) break;
+    for (const u64 page : {0, 2, 4}) net.write(0, page);
+    net.settle();
+    net.now += 10'000'000;
+  }
+  for (const u64 page : {0, 2, 4}) net.write(0, page);
+  net.settle();
+  net.now += 10'000'000;
+  take(1, 0, 0x100);
+  net.settle();
+  for (const u64 page : {0, 2, 4}) EXPECT_EQ(net.right(1, page), Right::Write) << page;
+  EXPECT_TRUE(net.idle());
+  EXPECT_EQ(net.errors(), 0u);
+}
+
+TEST(Holds, AMinimumHoldBeginsWhenTheInstructionHasRetired) {
+  TestNet net(2, [](Config& c) {
+    c.min_hold_ns = 50;
+    c.max_hold_ns = 1000;
+  });
+  net.write(1, 3);
+  net.settle();
+  net.now = 200;
+  net.step(1, Retired{0});
+  net.write(0, 3);
+  net.settle();
+  EXPECT_EQ(net.right(1, 3), Right::Write);
+  EXPECT_EQ(net.at(1).next_deadline_ns(), 250u);
+  net.now = 250;
+  net.step(1, Tick{});
+  net.settle();
+  EXPECT_EQ(net.right(0, 3), Right::Write);
+}
+}  // namespace
+}  // namespace pangea::coherence
