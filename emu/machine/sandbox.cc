@@ -44,6 +44,7 @@ constexpr int kAllowed[] = {
     SCMP_SYS(rt_sigtimedwait), SCMP_SYS(rt_sigpending),
     // memory, apart from what makes code of it
     SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(fallocate), SCMP_SYS(mincore),
+    SCMP_SYS(sysinfo),  // qsort asks how much there is
     // what is open
     SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(pread64), SCMP_SYS(pwrite64),
     SCMP_SYS(lseek), SCMP_SYS(fstat), SCMP_SYS(ftruncate), SCMP_SYS(fsync), SCMP_SYS(fdatasync), SCMP_SYS(close),

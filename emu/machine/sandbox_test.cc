@@ -152,6 +152,19 @@ TEST(Sandbox, WhatARunningMachineNeedsWorks) {
   EXPECT_EQ(o.status, 42) << o.said;
 }
 
+// Capstone sorts its tables when it first disassembles: -d in_asm.
+TEST(Sandbox, ALargeSortWorks) {
+  const Outcome o = confined([] {
+    std::vector<u64> items(5000);
+    for (u64 i = 0; i < items.size(); ++i) items[i] = i * 7919 % items.size();
+    qsort(items.data(), items.size(), sizeof items[0], [](const void* a, const void* b) {
+      return *static_cast<const u64*>(a) < *static_cast<const u64*>(b) ? -1 : 1;
+    });
+    _exit(std::is_sorted(items.begin(), items.end()) ? 42 : 1);
+  });
+  EXPECT_EQ(o.status, 42) << o.said;
+}
+
 TEST(Sandbox, AbortStillAborts) {
   EXPECT_EQ(confined([] { std::abort(); }).status, 128 + SIGABRT);
 }
