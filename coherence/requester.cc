@@ -52,9 +52,10 @@ void Requester::request(PageNumber page, Want want, AgentId agent, Right usable,
   if (agent != kNoAgent && want != Want::Claim) ask_ahead(page, want, agent, place);
 }
 
-/// Leaves half of the places to those who wait.
+/// Asks for a page that nobody waits for yet, unless it is here or under way. Leaves half of the places to those who
+/// wait.
 bool Requester::ask(PageNumber page, Want want) {
-  if (s_.outstanding.size() >= s_.cfg.max_requests / 2 || !s_.cfg.homes.home(page)) return false;
+  if (s_.outstanding.size() >= s_.cfg.max_requests / 2) return false;
   if (s_.outstanding.find(page) || s_.orders.find(page) || enough(s_.local.right(page), want)) return false;
   s_.stats.prefetches++;
   request(page, want, kNoAgent, s_.local.right(page));
@@ -71,10 +72,8 @@ void Requester::ask_ahead(PageNumber page, Want want, AgentId agent, u64 place) 
   const Predictor::Ahead ahead = s_.predictor.waits(agent, page);
   PageNumber p = ahead.first;
   for (unsigned i = 0; i < ahead.count; i++, p.v += static_cast<u64>(ahead.step)) {
-    if (s_.outstanding.size() >= s_.cfg.max_requests / 2 || !s_.cfg.homes.home(p)) return;
-    if (s_.outstanding.find(p) || s_.orders.find(p) || enough(s_.local.right(p), want)) continue;
-    s_.stats.prefetches++;
-    request(p, want, kNoAgent, s_.local.right(p));
+    if (!s_.cfg.homes.home(p)) return;
+    ask(p, want);
   }
 }
 

@@ -63,6 +63,8 @@ class TestNet {
     step(node, Surrendered{s.page, s.token});
     return true;
   }
+  /// The test has answered the node's hand-overs itself.
+  void drop_hand_overs(unsigned node) { given_[node].clear(); }
   usize hand_overs(unsigned node) const { return given_[node].size(); }
   /// Everything that is on its way arrives, every hand-over ends.
   void settle() {

@@ -18,8 +18,9 @@ void Trails::learn(const Stop& from, const Stop& next) {
 
 bool Trails::unused(PageNumber page) {
   const Asked& a = asked_[page.v % asked_.size()];
-  if (a.page != page || links_[a.slot].next.page != page) return false;
-  links_[a.slot].trust = 1;
+  Link& l = links_[a.slot];
+  if (a.page != page || l.trust == 0 || l.next.page != page) return false;
+  l.trust = 1;
   return true;
 }
 }  // namespace pangea::coherence

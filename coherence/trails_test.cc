@@ -102,6 +102,38 @@ TEST(Trails, PagesOnTheWayAreAskedForTogether) {
   EXPECT_EQ(net.errors(), 0u);
 }
 
+TEST(Trails, ThePeersOrderForAPageNobodyUsedEndsTheLink) {
+  TestNet net(2);
+  const auto take = [&net](u64 page) {
+    net.step(1, LocalRequest{PageNumber{page}, Access::Write, 0, 0x100 + page});
+    net.settle();
+    net.now += 1000;
+  };
+  const auto take_back = [&net](bool used) {
+    for (const u64 page : {0, 2}) {
+      net.write(0, page);
+      net.deliver(0, 1);
+      for (const Action& a : std::vector<Action>(net.last))
+        if (const auto* s = std::get_if<Surrender>(&a)) net.step(1, Surrendered{s->page, s->token, used});
+      net.drop_hand_overs(1);
+      net.settle();
+    }
+    net.now += 10'000'000;
+  };
+  for (unsigned round = 0; round < 2; ++round) {
+    take(0), take(2);
+    take_back(true);
+  }
+  take(0);
+  EXPECT_EQ(net.right(1, 2), Right::Write);
+  EXPECT_EQ(net.stats(1).prefetches_wasted, 0u);
+  take_back(false);
+  EXPECT_EQ(net.stats(1).prefetches_wasted, 1u);
+  take(0);
+  EXPECT_EQ(net.right(1, 2), Right::None);
+  EXPECT_EQ(net.errors(), 0u);
+}
+
 TEST(Holds, AMinimumHoldBeginsWhenTheInstructionHasRetired) {
   TestNet net(2, [](Config& c) {
     c.min_hold_ns = 50;

@@ -127,6 +127,19 @@ TEST(RemoteGate, EveryIncrementCounts) {
   for (auto& e : cluster.nodes) e->close();
 }
 
+TEST(RemoteGate, APageIsUsedFromTheFirstCopyToTheLast) {
+  transport::testing_support::Cluster cluster(2, "ipc");
+  Node node(cluster[0], cluster.clock, 2);
+  NodeMemory& memory = node.memory->memory();
+  Worker worker(memory);
+  EXPECT_FALSE(memory.safepoints.used(PageNumber{1}));
+  worker.note_may_hold(PageNumber{1});
+  EXPECT_TRUE(memory.safepoints.used(PageNumber{1}));
+  EXPECT_FALSE(memory.safepoints.used(PageNumber{2}));
+  memory.safepoints.revoke(PageNumber{1}, Right::None, [] {});
+  EXPECT_FALSE(memory.safepoints.used(PageNumber{1}));
+}
+
 TEST(RemoteGate, AHeldPageGoesWhenItsAgentHasRetired) {
   constexpr u64 kHour = u64{3'600} * 1'000'000'000;
   transport::testing_support::Cluster cluster(2, "ipc");
