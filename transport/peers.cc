@@ -8,6 +8,10 @@
 #include "emu/base/log.h"
 
 namespace pangea::transport {
+namespace {
+constexpr const char* kBroken =
+    "its connection closed without a farewell (killed, crashed, its computer went down, or the link was cut)";
+}  // namespace
 
 void PeerTable::add(NodeId node, std::string name, u64 now_ns) {
   PANGEA_ASSERT(node.v < kNodesMax && state(node) == PeerState::Absent);
@@ -25,11 +29,12 @@ void PeerTable::watch_silence(u64 now_ns) {
   for (Row& r : rows_) r.last_heard_ns = now_ns;
 }
 
-void PeerTable::fail(NodeId node, std::string why) {
+void PeerTable::fail(NodeId node, std::string why, Cause cause) {
   const std::lock_guard lock(mutex_);
   Row& r = rows_[node.v];
   if (r.state.load(std::memory_order_relaxed) != PeerState::Up) return;
   r.failure = std::move(why);
+  r.not_taken = cause == Cause::NotTaken;
   r.state.store(PeerState::Lost, std::memory_order_release);
 }
 
@@ -90,13 +95,19 @@ std::optional<PeerChange> PeerTable::judge(u16 index, u64 now_ns) {
   }
   if (r.state.load(std::memory_order_relaxed) == PeerState::Up) {
     if (r.disconnected_ns && now_ns - *r.disconnected_ns >= limits_.disconnect_grace_ns) {
-      r.failure = "its connection closed without a farewell (killed, crashed, or its computer went down)";
+      r.failure = kBroken;
     } else if (watching_ && now_ns >= r.last_heard_ns + limits_.silence_ns) {
       r.failure = fmt::format("nothing heard from it for {} ms", (now_ns - r.last_heard_ns) / 1'000'000);
     }
     if (r.failure) r.state.store(PeerState::Lost, std::memory_order_release);
   }
   if (!r.failure) return std::nullopt;
+  if (r.not_taken && r.disconnected_ns) {
+    r.failure = kBroken;
+  } else if (r.not_taken) {
+    if (r.failure_seen_ns == 0) r.failure_seen_ns = now_ns;
+    if (now_ns - r.failure_seen_ns < limits_.disconnect_grace_ns) return std::nullopt;
+  }
   PeerChange change{node, true, fmt::format("{} is lost: {}", r.name, *r.failure)};
   r.failure.reset();
   PANGEA_LOG(transport, "{}", change.reason);
@@ -107,7 +118,11 @@ u64 PeerTable::next_deadline_ns(u64 now_ns) const {
   const std::lock_guard lock(mutex_);
   u64 next = now_ns + limits_.beat_ns;
   for (const Row& r : rows_) {
-    if (r.failure || r.left_unreported) return now_ns;
+    if (r.left_unreported) return now_ns;
+    if (r.failure) {
+      if (!r.not_taken || r.failure_seen_ns == 0) return now_ns;
+      next = std::min(next, r.failure_seen_ns + limits_.disconnect_grace_ns);
+    }
     if (r.state.load(std::memory_order_relaxed) != PeerState::Up) continue;
     if (watching_) next = std::min(next, r.last_heard_ns + limits_.silence_ns);
     if (r.disconnected_ns) next = std::min(next, *r.disconnected_ns + limits_.disconnect_grace_ns);

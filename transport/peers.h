@@ -3,12 +3,14 @@
 // Pure apart from its mutex: the caller brings every time, so tests run it without waiting. The heartbeat thread drives
 // it (zmq_beat.h). A peer is declared lost
 //   * when nothing was heard from it for `silence_ns`, once watch_silence() has been called (while a machine
-//     starts, its threads are still being made, and the join has limits of its own). The limit is generous against a node that was
-//     only descheduled: four nodes on two busy cores lose hundreds of milliseconds. And a tick that itself came late
-//     extends every deadline by the delay: if *we* did not run, their silence means nothing;
+//     starts, its threads are still being made, and the join has limits of its own). The limit is generous against a
+//     node that was only descheduled: four nodes on two busy cores lose hundreds of milliseconds. And a tick that
+//     itself came late extends every deadline by the delay: if *we* did not run, their silence means nothing;
 //   * `disconnect_grace_ns` after its connection broke, the fast path for a killed process. The grace lets a farewell
 //     that travels on another connection arrive first;
-//   * when another thread says fail(): a full queue, a missing frame.
+//   * when another thread says fail(): a full queue, a missing frame. That frames are not taken any more often means
+//     that the link was cut, which shows a moment later: such a failure (Cause::NotTaken) takes effect at once, and the
+//     reason is told after the same grace.
 #pragma once
 #include <array>
 #include <atomic>
@@ -55,8 +57,10 @@ class PeerTable {
   }
   /// From now on silence is loss. Everybody counts as heard at `now_ns`.
   void watch_silence(u64 now_ns);
-  /// Any thread: the peer is unusable. Takes effect at once for state(); reported by the next tick. First reason wins.
-  void fail(NodeId node, std::string why);
+  enum class Cause : u8 { Sure, NotTaken };
+  /// Any thread: the peer is unusable. Takes effect at once for state(). First reason wins; it is reported by the next
+  /// tick, or, if it is merely NotTaken, when a broken connection has had time to show.
+  void fail(NodeId node, std::string why, Cause cause = Cause::Sure);
   /// The peer said goodbye.
   void left(NodeId node);
   /// The peer's connection broke.
@@ -91,6 +95,8 @@ class PeerTable {
     u64 last_heard_ns = 0;
     std::optional<u64> disconnected_ns;
     std::optional<std::string> failure;  // set until reported
+    bool not_taken = false;              // Cause of that failure
+    u64 failure_seen_ns = 0;             // first tick after it
     bool left_unreported = false;
     ClockOffset clock;
   };

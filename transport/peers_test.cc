@@ -97,6 +97,31 @@ TEST_F(Peers, FailureIsImmediateForSendersAndReportedByTheNextTick) {
   EXPECT_TRUE(table.tick(now).empty());
 }
 
+TEST_F(Peers, FramesThatAreNotTakenAreACutLinkWhereTheConnectionBreaksToo) {
+  for (const bool cut : {true, false}) {
+    PeerTable fresh{PeerLimits{}};
+    fresh.add(kPeer, "node 1 (here)", now);
+    fresh.watch_silence(now);
+    fresh.fail(kPeer, "its queue is full", PeerTable::Cause::NotTaken);
+    EXPECT_EQ(fresh.state(kPeer), PeerState::Lost);
+    EXPECT_EQ(fresh.next_deadline_ns(now), now);
+    EXPECT_TRUE(fresh.tick(now).empty());
+    EXPECT_LE(fresh.next_deadline_ns(now), now + PeerLimits{}.disconnect_grace_ns);
+    EXPECT_GT(fresh.next_deadline_ns(now), now);
+    if (cut) fresh.disconnected(kPeer, now + 10 * kMs);
+    EXPECT_EQ(fresh.tick(now + 20 * kMs).size(), cut ? 1u : 0u);
+    const auto late = fresh.tick(now + 100 * kMs);
+    EXPECT_EQ(late.size(), cut ? 0u : 1u);
+    for (const PeerChange& c : late) EXPECT_NE(c.reason.find("its queue is full"), std::string::npos);
+  }
+  table.fail(kPeer, "its queue is full", PeerTable::Cause::NotTaken);
+  table.disconnected(kPeer, now);
+  const auto changes = table.tick(now);
+  ASSERT_EQ(changes.size(), 1u);
+  EXPECT_NE(changes[0].reason.find("node 1"), std::string::npos);
+  EXPECT_NE(changes[0].reason.find("the link was cut"), std::string::npos) << changes[0].reason;
+}
+
 TEST(ClockOffset, FindsTheOffsetThroughJitterWithinItsErrorBound) {
   for (const i64 offset : {i64{0}, i64{5'000'000'000}, i64{-7'000'000'000'000}}) {
     ClockOffset clock;

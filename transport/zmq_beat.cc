@@ -15,9 +15,9 @@
 namespace pangea::transport {
 namespace {
 constexpr u32 kBeatQueue = 256;
-constexpr usize kBeatMax = 128;  // bytes; an encoded Beat has at most 50
+constexpr usize kBeatMax = 128;     // bytes; an encoded Beat has at most 50
 constexpr usize kSocketMax = 1024;  // bytes before ZeroMQ hangs up: a key exchange takes several hundred
-constexpr int kDrainMax = 4096;  // messages per round: a flood cannot keep the thread from its deadlines
+constexpr int kDrainMax = 4096;     // messages per round: a flood cannot keep the thread from its deadlines
 constexpr u64 kNsPerMs = 1'000'000;
 constexpr int kFarewellMs = 300;  // a farewell may take this long to leave
 }  // namespace
@@ -81,7 +81,8 @@ void BeatThread::run() {
       last_suspicion_ns_ = now;
       for (const Peer& p : peers_)
         if (core_.table.state(p.node) == PeerState::Up)
-          if (std::string why = suspect_(p.node); !why.empty()) core_.table.fail(p.node, std::move(why));
+          if (std::string why = suspect_(p.node); !why.empty())
+            core_.table.fail(p.node, std::move(why), PeerTable::Cause::NotTaken);
     }
     report(core_.table.tick(now));
   }

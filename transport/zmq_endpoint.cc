@@ -161,8 +161,9 @@ bool ZmqEndpoint::send(NodeId to, Channel channel, Bytes header, Bytes payload) 
   tsan_sent(core.options.machine, self(), to, channel);
   if (impl_->outboxes[to.v][static_cast<usize>(channel)]->send(time, header, payload)) return true;
   if (!impl_->closing)
-    core.table.fail(to, fmt::format("its {} channel is full ({} frames) or its connection closed",
-                                    channel_name(channel), core.options.queue_max));
+    core.table.fail(to,
+                    fmt::format("its {} channel is full ({} frames)", channel_name(channel), core.options.queue_max),
+                    PeerTable::Cause::NotTaken);
   return false;
 }
 
