@@ -87,7 +87,7 @@ def main():
     for index, page in enumerate(hot):
         name = page["page"] if isinstance(page.get("page"), str) else hex(page.get("page", 0))
         symbol = f" {page['symbol']}" if page.get("symbol") else ""
-        row("hottest pages" if index == 0 else "", f"{name}{symbol}: {page.get('count', 0):,} transfers")
+        row("hottest pages" if index == 0 else "", f"{name}{symbol}: {page.get('count', 0):,} transfers, {page.get('wait_s', 0):.2f} s waited")
 
 
 if __name__ == "__main__":

@@ -41,10 +41,10 @@ LatencySummary summarise(const LatencyHistogram& h) { return {h.count(), h.perce
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LatencySummary, count, p50_us, p99_us)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(VcpuStatistics, id, node, instructions, mips, halt_s)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HotPage, page, count)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HotPage, page, count, wait_s)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NodeStatistics, id, remote_faults_read, remote_faults_write, ipi_remote, ipis_sent,
-                                   bytes_sent, bytes_received, rss_mib, frames_mib, translations,
-                                   translated_instructions, vcpus, hot_pages)
+                                   bytes_sent, bytes_received, page_wait_s, pages_asked_ahead, asked_ahead_in_vain,
+                                   rss_mib, frames_mib, translations, translated_instructions, vcpus, hot_pages)
 
 NodeStatistics gather(LocalMachine& machine, double running_s) {
   NodeStatistics n;
@@ -85,7 +85,7 @@ std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wal
   out["vcpus"] = json::array();
   out["nodes"] = json::array();
   u64 translations = 0, instructions = 0;
-  std::map<u64, u64> hot;
+  std::map<u64, HotPage> hot;
   LatencySummary ipi;
   for (const NodeStatistics& n : nodes) {
     json record = n;
@@ -94,7 +94,10 @@ std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wal
     for (const VcpuStatistics& v : n.vcpus) out["vcpus"].push_back(v);
     translations += n.translations;
     instructions += n.translated_instructions;
-    for (const HotPage& p : n.hot_pages) hot[p.page] += p.count;
+    for (const HotPage& p : n.hot_pages) {
+      HotPage& h = hot[p.page];
+      h = {p.page, h.count + p.count, h.wait_s + p.wait_s};
+    }
     // Each node measures the interrupts that it received. Their percentiles cannot be added: the slower node's stand.
     ipi.count += n.ipi_remote.count;
     ipi.p50_us = std::max(ipi.p50_us, n.ipi_remote.p50_us);
@@ -103,14 +106,16 @@ std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wal
   out["ipi_remote"] = ipi;
   out["translations"] = translations;
   out["translated_instructions"] = instructions;
-  std::vector<std::pair<u64, u64>> order(hot.begin(), hot.end());
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::vector<HotPage> order;
+  for (const auto& [page, h] : hot) order.push_back(h);
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.wait_s > b.wait_s; });
   constexpr usize kShown = 20;
   constexpr u64 kKernelImage = 0xffffffff80000000;  // without KASLR, physical address 0 of the kernel's image mapping
   out["hot_pages"] = json::array();
   for (usize i = 0; i < std::min(order.size(), kShown); ++i) {
-    const std::string symbol = symbols.name(kKernelImage + (order[i].first << kPageShift));
-    out["hot_pages"].push_back({{"page", order[i].first}, {"symbol", symbol}, {"count", order[i].second}});
+    json page = order[i];
+    page["symbol"] = symbols.name(kKernelImage + (order[i].page << kPageShift));
+    out["hot_pages"].push_back(std::move(page));
   }
   return out.dump(2) + "\n";
 }

@@ -39,12 +39,15 @@ struct VcpuStatistics {
   double halt_s = 0;
 };
 struct HotPage {
-  u64 page = 0, count = 0;
+  u64 page = 0, count = 0;  // remote faults
+  double wait_s = 0;        // what they cost: seconds that agents waited for it
 };
 struct NodeStatistics {
   u32 id = 0;
   LatencySummary remote_faults_read, remote_faults_write, ipi_remote;
   u64 ipis_sent = 0, bytes_sent = 0, bytes_received = 0;
+  double page_wait_s = 0;  // seconds that agents waited for pages, DMA included
+  u64 pages_asked_ahead = 0, asked_ahead_in_vain = 0;
   double rss_mib = 0;     // resident memory of the process
   double frames_mib = 0;  // guest pages in it
   u64 translations = 0, translated_instructions = 0;

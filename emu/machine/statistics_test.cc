@@ -30,14 +30,14 @@ TEST(Statistics, SurviveTheWireAndAddUp) {
   a.bytes_sent = 4096;
   a.translations = 7;
   a.vcpus = {{.id = 1, .node = 1, .instructions = 99, .mips = 1.5, .halt_s = 0.25}};
-  a.hot_pages = {{.page = 0x1000, .count = 5}};
+  a.hot_pages = {{.page = 0x1000, .count = 5, .wait_s = 0.5}};
   const auto back = from_text(to_text(a));
   ASSERT_TRUE(back);
   EXPECT_EQ(to_text(*back), to_text(a));
   NodeStatistics b;
   b.translations = 1;
   b.ipi_remote = {2, 10, 40};
-  b.hot_pages = {{.page = 0x1000, .count = 2}, {.page = 0x2000, .count = 6}};
+  b.hot_pages = {{.page = 0x1000, .count = 2, .wait_s = 0.25}, {.page = 0x2000, .count = 9, .wait_s = 0.125}};
   const auto symbols = *Symbols::parse("t", "ffffffff81000000 T _text\n");
   const auto j = nlohmann::json::parse(statistics_json({b, a}, 2.5, -1, symbols));
   EXPECT_TRUE(j["boot_to_init_s"].is_null());
@@ -46,6 +46,7 @@ TEST(Statistics, SurviveTheWireAndAddUp) {
   EXPECT_EQ(j["nodes"][1]["remote_faults_read"]["p50_us"], 5.5);
   EXPECT_EQ(j["vcpus"][0]["halt_s"], 0.25);
   EXPECT_EQ(j["hot_pages"][0]["count"], 7);
+  EXPECT_EQ(j["hot_pages"][0]["wait_s"], 0.75);  // what cost most comes first
   EXPECT_EQ(j["hot_pages"][0]["symbol"], "_text");
 }
 

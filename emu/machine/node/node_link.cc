@@ -44,6 +44,9 @@ void NodeLink::complete(NodeStatistics& s) {
   s.remote_faults_read = g.read_faults;
   s.remote_faults_write = g.write_faults;
   s.hot_pages = std::move(g.hot_pages);
+  s.page_wait_s = g.waited_s;
+  s.pages_asked_ahead = g.protocol.prefetches;
+  s.asked_ahead_in_vain = g.protocol.prefetches_wasted;
   s.ipi_remote = interrupts_.latency();
   for (const transport::ChannelCounts& c : endpoint_.stats().channels) {
     s.bytes_sent += c.bytes_sent;

@@ -240,10 +240,18 @@ void RemoteGate::wake(PageNumber page) {
   for (const auto& [agent, slot] : slots_) {
     if (!slot->waiting || slot->page != page) continue;
     slot->waiting = false;
-    if (slot->remote && (hot_.size() < kHotMax || hot_.contains(page.v))) ++hot_[page.v];
+    if (slot->remote) count_wait(page, now() - slot->since_ns);
     slot->woken.store(1);
     slot->woken.notify_one();
   }
+}
+
+void RemoteGate::count_wait(PageNumber page, u64 ns) {
+  waited_ns_ += ns;
+  if (hot_.size() >= kHotMax && !hot_.contains(page.v)) return;
+  Waits& w = hot_[page.v];
+  w.count++;
+  w.ns += ns;
 }
 
 void RemoteGate::discard(PageNumber page) { memory_.ram.release(page); }
@@ -259,10 +267,11 @@ RemoteGateStats RemoteGate::stats() {
   const std::lock_guard lock(mutex_);
   s.protocol = executor_.protocol().stats();
   s.malformed = malformed_;
-  for (const auto& [page, count] : hot_) s.hot_pages.push_back({page, count});
+  s.waited_s = static_cast<double>(waited_ns_) / 1e9;
+  for (const auto& [page, w] : hot_) s.hot_pages.push_back({page, w.count, static_cast<double>(w.ns) / 1e9});
   const usize n = std::min(kHotShown, s.hot_pages.size());
   std::partial_sort(s.hot_pages.begin(), s.hot_pages.begin() + static_cast<std::ptrdiff_t>(n), s.hot_pages.end(),
-                    [](const HotPage& a, const HotPage& b) { return a.count > b.count; });
+                    [](const HotPage& a, const HotPage& b) { return a.wait_s > b.wait_s; });
   s.hot_pages.resize(n);
   return s;
 }

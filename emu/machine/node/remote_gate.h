@@ -44,7 +44,8 @@ struct RemoteGateStats {
   LatencySummary read_faults, write_faults;  // waits that another node had to end
   coherence::Stats protocol;
   u64 malformed = 0;               // messages that could not be read
-  std::vector<HotPage> hot_pages;  // by remote faults; the hottest first, at most 16
+  double waited_s = 0;             // by all agents together
+  std::vector<HotPage> hot_pages;  // those that cost most first, at most 16
 };
 
 class RemoteGate final : public PageGate, private coherence::ProtocolHost {
@@ -93,8 +94,14 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
     RemoteGate& gate_;
   };
 
+  struct Waits {
+    u32 count = 0;
+    u64 ns = 0;
+  };
+
   bool get(Agent& agent, PageNumber page, Access access, bool whole);
   Slot& slot_of(const Agent& agent);
+  void count_wait(PageNumber page, u64 ns);
   void drop_code(PageNumber page);
   void hand_over_done(PageNumber page, u32 token);
   void after_step();
@@ -125,7 +132,8 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   std::unordered_map<const Agent*, std::unique_ptr<Slot>> slots_;          // at most kMaxAgents
   std::array<std::atomic<const Agent*>, coherence::kMaxAgents> agents_{};  // by Slot::id; written under mutex_
   std::atomic<u64> retired_{0};                                            // ids to be told to the protocol
-  std::unordered_map<u64, u32> hot_;  // remote faults by page, at most kHotMax entries
+  std::unordered_map<u64, Waits> hot_;  // remote faults by page, at most kHotMax entries
+  u64 waited_ns_ = 0;
   bool violated_ = false;
   u64 malformed_ = 0;
   std::atomic<std::thread::id> surrendering_{};  // the thread that is inside surrender()
