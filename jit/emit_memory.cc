@@ -78,7 +78,7 @@ HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
     if (flags_ == Flags::Recipe) {  // kT0 is in use, RAX is not
       to_memory();
     }
-    a_.mov_imm(RAX, AccessDescriptor::make(seg, size, read, write, access_slot_));
+    a_.mov_imm(RAX, AccessDescriptor::make(seg, size, read, write, access_slot_, aligned()));
     a_.call_to(stubs_.bounce);
     if (++access_slot_ > 3) PANGEA_UNREACHABLE("more than four accesses in one instruction");
     careful_access_ = true;
@@ -87,7 +87,7 @@ HostMem Emitter::check(Seg seg, unsigned size, bool read, bool write) {
   if (other_base) a_.alu_mem(Alu::Add, kT0, gs_at(off_seg_base(static_cast<u8>(seg))));
   fast_check(size, write);
   slow_.kind = Cold::Miss;
-  slow_.descriptor = AccessDescriptor::make(seg, size, read, write, 0);
+  slow_.descriptor = AccessDescriptor::make(seg, size, read, write, 0, aligned());
   colds_.push_back(slow_);
   return at(kT0);
 }
@@ -152,7 +152,7 @@ HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
   Cold c{Cold::MissConstant};
   c.from = slow;
   c.retry = retry;
-  c.descriptor = AccessDescriptor::make(Seg::Ds, size, !write, write, 0);
+  c.descriptor = AccessDescriptor::make(Seg::Ds, size, !write, write, 0, aligned());
   c.value = gva;
   c.insn = static_cast<u16>(index_);
   c.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;

@@ -74,6 +74,7 @@ class Emitter {
   const Insn& insn() const { return insns_[index_]; }
   bool bits64() const { return size_ == CodeSize::Bits64; }
   bool careful() const { return block_.key.kind & kCareful; }
+  bool aligned() const { return insn().row->attr & x86::kAligned; }
   /// While STAC has opened user pages, calls and returns are not predicted: a landing checks the address alone, and the
   /// caller may have been of the other mode.
   bool predicts() const { return !(block_.key.mode & x86::Mode::kSmapOpen); }
@@ -205,13 +206,17 @@ class Emitter {
 
 /// Descriptor of an access, as the miss and bounce stubs get it in EAX.
 struct AccessDescriptor {
-  static u32 make(Seg seg, unsigned size, bool read, bool write, unsigned slot) {
-    return static_cast<u32>(seg) | (size << 8) | (read ? 1u << 24 : 0) | (write ? 1u << 25 : 0) | (slot << 26);
+  static u32 make(Seg seg, unsigned size, bool read, bool write, unsigned slot, bool aligned) {
+    return static_cast<u32>(seg) | (size << 8) | (read ? 1u << 24 : 0) | (write ? 1u << 25 : 0) | (slot << 26) |
+           (aligned ? 1u << 28 : 0);
   }
   static Seg seg(u32 d) { return static_cast<Seg>(d & 0xff); }
   static unsigned size(u32 d) { return (d >> 8) & 0xffff; }
   static bool read(u32 d) { return (d >> 24) & 1; }
   static bool write(u32 d) { return (d >> 25) & 1; }
   static unsigned slot(u32 d) { return (d >> 26) & 3; }
+  /// The operand has to be aligned to its size. The linear address decides, so #GP(0) comes before whatever the page
+  /// walk, or a device behind it, would say.
+  static bool aligned(u32 d) { return (d >> 28) & 1; }
 };
 }  // namespace pangea::jit

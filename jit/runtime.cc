@@ -88,7 +88,9 @@ const InsnRecord& Translator::leave_at(Runner& r, u64 pc) {
 
 extern "C" u64 pangea_jit_miss(Runner* r, u64 gva, u32 d, u64 return_pc) {
   const Access access = AccessDescriptor::write(d) ? Access::Write : Access::Read;
-  const Outcome o = tlb_fill(r->c, gva, AccessDescriptor::size(d), access);
+  const Outcome o = AccessDescriptor::aligned(d) && gva & (AccessDescriptor::size(d) - 1)
+                        ? raise_gp(r->c)
+                        : tlb_fill(r->c, gva, AccessDescriptor::size(d), access);
   if (o == Outcome::Next) return 0;
   return leave(after_pending_fpu_error(r->c, r->translator.leave_at(*r, return_pc), o));
 }
@@ -98,8 +100,9 @@ extern "C" u64 pangea_jit_bounce(Runner* r, u64 offset, u32 d, u64 return_pc) {
   if (slot == 0) r->open_count = 0;
   BounceAccess& a = r->open[slot];
   a = {};
-  const Outcome o = bounce_begin(r->c, AccessDescriptor::seg(d), offset, AccessDescriptor::size(d),
-                                 AccessDescriptor::read(d), AccessDescriptor::write(d), a);
+  const Outcome o =
+      bounce_begin(r->c, AccessDescriptor::seg(d), offset, AccessDescriptor::size(d), AccessDescriptor::read(d),
+                   AccessDescriptor::write(d), a, AccessDescriptor::aligned(d));
   if (o != Outcome::Next) {
     return leave(after_pending_fpu_error(r->c, r->translator.leave_at(*r, return_pc), o));
   }

@@ -3,6 +3,7 @@
 // guest's own page where that is one piece of host memory.
 #include "emu/x86/access_scratch.h"
 #include "emu/x86/memory.h"
+#include "emu/x86/segment_load.h"
 
 namespace pangea::x86 {
 namespace {
@@ -21,14 +22,18 @@ void release_split_lock(Vcpu& c) {
 }
 }  // namespace
 
-Outcome bounce_begin(Vcpu& c, Seg seg, u64 offset, unsigned size, bool reads, bool writes, BounceAccess& out) {
+Outcome bounce_begin(Vcpu& c, Seg seg, u64 offset, unsigned size, bool reads, bool writes, BounceAccess& out,
+                     bool aligned) {
   PANGEA_ASSERT(size >= 1 && size <= 512);
   release_split_lock(c);  // an operation that faulted without bounce_abort
   out = BounceAccess{};
   out.size = size;
   out.intent = writes ? Intent::Write : Intent::Read;
   out.read_modify_write = reads && writes;
-  if (Outcome o = linear(c, seg, offset, size, out.intent, out.gva); o != Outcome::Next) return o;
+  const Outcome segment = linear(c, seg, offset, size, out.intent, out.gva);
+  // In 64-bit mode processors look at the alignment first: #GP also where the stack segment would make it #SS.
+  if (aligned && (out.gva & (size - 1)) && (segment == Outcome::Next || in_64bit_mode(c.state()))) return raise_gp(c);
+  if (segment != Outcome::Next) return segment;
   if (Outcome o = resolve(c, out.gva, size, out.intent, false, out.span); o != Outcome::Next) return o;
   out.pointer = one_piece(out.span);
   if (out.pointer) {

@@ -85,6 +85,8 @@ Outcome translate_part(Vcpu& c, Span& span, unsigned i) {
 
 Outcome resolve(Vcpu& c, u64 gva, unsigned size, Intent intent, bool implicit_supervisor, Span& out) {
   PANGEA_ASSERT(size > 0 && size <= kPageSize);
+  // The linear address alone decides, so it comes before a page fault.
+  if (!implicit_supervisor && misaligned(c.state(), gva, size)) return raise(c, Vector::AC, 0);
   const u64 left = kPageSize - (gva & kPageMask);
   out.gva = gva;
   out.intent = intent;
@@ -94,7 +96,6 @@ Outcome resolve(Vcpu& c, u64 gva, unsigned size, Intent intent, bool implicit_su
   out.bytes[1] = size - out.bytes[0];
   for (unsigned i = 0; i < out.parts; ++i)
     if (Outcome o = translate_part(c, out, i); o != Outcome::Next) return o;
-  if (!implicit_supervisor && misaligned(c.state(), gva, size)) return raise(c, Vector::AC, 0);
   return Outcome::Next;
 }
 

@@ -84,7 +84,10 @@ struct BounceAccess {
 /// as the host makes it, if the two frames are neighbours in GPA space. If not, it holds NodeMemory::split_lock from
 /// begin to commit: atomic against other such operations of this node. Against plain accesses, and against other nodes
 /// after a hand-over between the two pages, it is weaker than hardware (DESIGN section 4 wants a stopped machine).
-Outcome bounce_begin(Vcpu& c, Seg seg, u64 offset, unsigned size, bool reads, bool writes, BounceAccess& out);
+///
+/// `aligned`: the operand has to be aligned to its size, a power of 2. If it is not: #GP(0), before any page fault.
+Outcome bounce_begin(Vcpu& c, Seg seg, u64 offset, unsigned size, bool reads, bool writes, BounceAccess& out,
+                     bool aligned = false);
 /// Writes the buffer back if it was not direct and the operation writes. Cannot fail: everything was checked.
 void bounce_commit(Vcpu& c, BounceAccess& access);
 /// Gives up all open accesses: the native operation faulted, nothing is written.

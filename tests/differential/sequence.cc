@@ -39,20 +39,24 @@ class Builder {
  public:
   /// Half of the memory operands are off one register that nothing writes, often near the end of a page.
   Builder(Prng& p, Sequence& s) : p_(p), s_(s) {
-    static constexpr u8 kBases[] = {5, 6, 9, 10, 12, 13, 15};
     fixed_ = kBases[p.below(std::size(kBases))];
     const u64 offset = p.chance(1, 2) ? 4096 - 140 : p.chance(1, 8) ? kDataBytes - 200 : 700 + p.below(2000);
     mov_imm(fixed_, kData + offset);
+  }
+  /// Operands lie `offset` and a little more behind the data, where no page is, off the register that nothing writes.
+  Builder(Prng& p, Sequence& s, u64 offset) : p_(p), s_(s), only_fixed_(true) {
+    fixed_ = kBases[p.below(std::size(kBases))];
+    mov_imm(fixed_, kData + kDataBytes + offset);
   }
 
   void instruction(const IsaRow& row) {
     s_.rows.push_back(&row);
     const bool stack = row.cls == IsaClass::Control &&
                        (row.id == static_cast<u16>(EmitId::PopRm) || row.id == static_cast<u16>(EmitId::PushRm));
-    const bool memory = row.modrm == ModRm::Mem || (row.modrm == ModRm::Any && p_.chance(1, 2));
+    const bool memory = row.modrm == ModRm::Mem || (row.modrm == ModRm::Any && (only_fixed_ || p_.chance(1, 2)));
     u8 base = 0, index = 0;
-    const unsigned shape =
-        static_cast<unsigned>(p_.below(8));  // 0: absolute, 1: [base+disp], 2: with index, 3: RIP, 4-7: [fixed+disp]
+    // 0: absolute, 1: [base+disp], 2: with index, 3: RIP, 4-7: [fixed+disp]
+    const unsigned shape = only_fixed_ ? 4 : static_cast<unsigned>(p_.below(8));
     const bool bit_offset = row.cls == IsaClass::Control && row.id == static_cast<u16>(EmitId::Bt);
     if (memory) {
       do base = pick_register();
@@ -255,7 +259,9 @@ class Builder {
 
   Prng& p_;
   Sequence& s_;
+  static constexpr u8 kBases[] = {5, 6, 9, 10, 12, 13, 15};
   u8 fixed_ = 5;
+  bool only_fixed_ = false;
 };
 }  // namespace
 
@@ -270,6 +276,14 @@ const char* why_not(const IsaRow& row, const CpuidConfig& cpu) {
   if ((row.attr & kEndsBlock) || (row.cls == IsaClass::Control && !control_ok(static_cast<EmitId>(row.id))))
     return "moves RIP or RSP, or waits: jit/jit_test.cc";
   return nullptr;
+}
+
+Sequence make_unmapped(Prng& prng, const IsaRow& row) {
+  Sequence s;
+  // Operands there begin up to 128 bytes either way: with what is mapped before, some cross into it.
+  Builder b(prng, s, prng.chance(1, 2) ? 120 : 700 + prng.below(64));
+  b.instruction(row);
+  return s;
 }
 
 Sequence make_sequence(Prng& prng, unsigned count, const IsaRow* focus, const CpuidConfig& cpu) {

@@ -24,4 +24,7 @@ struct Sequence {
 const char* why_not(const x86::IsaRow& row, const x86::CpuidConfig& cpu);
 /// `count` instructions; `focus`: at least one of this row (may be null).
 Sequence make_sequence(Prng& prng, unsigned count, const x86::IsaRow* focus, const x86::CpuidConfig& cpu);
+/// One instruction of this row, its memory operand (if it has one) where no page is or reaching into there, aligned and
+/// not.
+Sequence make_unmapped(Prng& prng, const x86::IsaRow& row);
 }  // namespace pangea::differential

@@ -224,40 +224,6 @@ static void addresses(void) {
         "SDM Vol. 2B, RET: #GP(0)");
 }
 
-static void alignment(void) {
-  const char* const src = "SDM Vol. 3A, 6.15, interrupt 17";
-  struct cpu c;
-#define ALIGNED(mode, text, vector, name) \
-  c = mode(PIECE(text)), c.rbx = c.rsp - 127, c.rflags |= ACF, EXPECT(c, vector, 0, 0, name, src)
-  KERNEL("movaps 1(%%rsp), %%xmm0", GP, 0, "align/movaps", "SDM Vol. 2B, MOVAPS: #GP(0)");
-  USERM("movaps 1(%%rsp), %%xmm0", GP, 0, "align/movaps-user", "SDM Vol. 2B, MOVAPS: #GP(0)");
-  KERNEL("paddb 1(%%rsp), %%xmm0", GP, 0, "align/paddb", "SDM Vol. 3A, table 23-4: 16-byte alignment");
-  KERNEL("fxsave 8(%%rsp)", GP, 0, "align/fxsave", "SDM Vol. 2A, FXSAVE");
-  LATE(kernel, "xor %%eax, %%eax; cmpxchg16b 8(%%rsp)", GP, "align/cmpxchg16b", "SDM Vol. 2A, CMPXCHG16B");
-  ALIGNED(user, "mov (%%rbx), %%eax", DONE, "ac/without-am");
-  qemu_lacks("has no alignment check");
-  write_cr0(read_cr0() | CR0_AM);
-  ALIGNED(user, "mov (%%rbx), %%eax", AC, "ac/dword");
-  ALIGNED(user, "mov (%%rbx), %%ax", AC, "ac/word");
-  ALIGNED(user, "mov (%%rbx), %%al", DONE, "ac/byte-never");
-  ALIGNED(user, "mov %%rax, (%%rbx)", AC, "ac/qword-store");
-  ALIGNED(user, "add %%eax, (%%rbx)", AC, "ac/read-modify-write");
-  ALIGNED(user, "mov 1(%%rbx), %%ax", DONE, "ac/aligned-word");
-  ALIGNED(user, "mov 3(%%rbx), %%rax", AC, "ac/qword-by-4");
-  ALIGNED(user, "mov 7(%%rbx), %%rax", DONE, "ac/aligned-qword");
-  ALIGNED(user, "mov %%rbx, %%rsp; push %%rax", AC, "ac/push");
-  ALIGNED(user, "mov %%rbx, %%rsi; lodsl", AC, "ac/lods");
-  ALIGNED(user, "movq (%%rbx), %%xmm0", AC, "ac/movq");
-  ALIGNED(user, "movaps (%%rbx), %%xmm0", GP, "ac/movaps-is-gp");
-  ALIGNED(user, "fldl (%%rbx)", AC, "ac/fld64");
-  ALIGNED(user, "fldt 1(%%rbx)", AC, "ac/fld80-by-8");
-  ALIGNED(kernel, "mov (%%rbx), %%eax", DONE, "ac/never-at-level-0");
-  c = user(PIECE("mov (%%rbx), %%eax")), c.rbx = c.rsp - 127;
-  EXPECT(c, DONE, 0, 0, "ac/flag-clear", src);
-  write_cr0(read_cr0() & ~(uptr)CR0_AM);
-  qemu_lacks(0);
-}
-
 static void fpu_gates(void) {
   const char *const nm = "SDM Vol. 3A, 6.15, interrupt 7", *const em = "SDM Vol. 3A, table 2-3 and table 13-1";
   const uptr cr0 = read_cr0(), cr4 = read_cr4();
@@ -342,7 +308,6 @@ void tests(void) {
   privileged();
   io_bitmap();
   addresses();
-  alignment();
   fpu_gates();
   fpu_errors();
 }
