@@ -4,7 +4,8 @@
 //
 // Starts one process on each CPU named (all online ones when none is), lets all compute for the same time and prints
 // what each has done and the sum: `spin: cpu N node M WORK` and `spin: total WORK`. The processes share nothing while
-// they compute, not even the clock's page: a signal ends them. The amount of work done by two on two nodes against one on one node is what spanning gains.
+// they compute, not even the clock's page: a signal ends them. The amount of work done by two on two nodes against one
+// on one node is what spanning gains.
 #define _GNU_SOURCE
 #include <sched.h>
 #include <signal.h>
