@@ -12,8 +12,13 @@
 //     Go                                 ->
 //
 // Either side may answer any message with Refusal; both then hold the same Error. Every stage has a time limit, and a
-// side that dies is noticed sooner. Frames from strangers on the listening socket are ignored. handshake.h has what is
-// decided, zmq_rendezvous.h the sockets; this file has only the order of things.
+// side that dies is noticed sooner. handshake.h has what is decided, zmq_rendezvous.h the sockets; this file has only
+// the order of things.
+//
+// Strangers: a waiting node speaks with up to 64 callers at once, and belongs to the first whose Assignment has a
+// valid proof. Until then whatever a caller says, leaves out or refuses ends that conversation alone (and is reported);
+// from then on the others hear that the node is taken. Without a secret the proof says no more than that somebody
+// speaks this protocol: then keys, or the loopback, must keep strangers out.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -102,8 +107,8 @@ struct WaitingOptions {
   JoinCommon common;
   std::string listen;        // tcp://HOST:PORT (PORT may be *), ipc://@NAME
   u64 expected_machine = 0;  // refuse any other machine; 0: take any
-  /// May be null. Somebody was turned away before a word was said, for want of a key: one line for a person, told a few
-  /// times at most. The node goes on waiting, since whoever reaches its port must not be able to end it. Any thread.
+  /// May be null. Somebody was turned away: for want of a key before a word was said, or because they did not prove
+  /// that they may have the node. One line for a person, without end: the receiver bounds what it tells. Any thread.
   std::function<void(const std::string& line)> turned_away;
 };
 
@@ -114,7 +119,9 @@ class WaitingNode {
   ~WaitingNode();
   /// Where it listens, with the real port.
   const std::string& uri() const;
-  /// Waits for a coordinator and joins its machine. After an error it may be called again: the node still listens.
+  /// Waits for a coordinator and joins its machine. Error: nobody came in time, interrupted, or the join failed with a
+  /// coordinator that had proven the secret; nobody else ends the wait. After an error it may be called again: the node
+  /// still listens.
   Result<Membership> join();
 
  private:

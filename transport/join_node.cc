@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "emu/base/log.h"
+#include "transport/callers.h"
 #include "transport/handshake.h"
 #include "transport/join.h"
 #include "transport/zmq_rendezvous.h"
@@ -20,14 +20,15 @@ struct WaitingNode::Impl {
   Impl(const WaitingOptions& options, Clock& c, Entropy& e) : o(options), clock(c), entropy(e) {}
 
   Result<Membership> join();
-  Status await_hello();
+  Result<Membership> join_the_one();
+  Result<wire::JoinMessage> await_proof();
   Result<wire::JoinMessage> expect(Body kind, std::string_view doing);
-  Status offer();
   Status bind_channels(const wire::Assignment& a);
   Result<std::vector<PeerAddress>> read_directory(const wire::Directory& d);
   std::optional<Error> better_reason();
-  bool tell(const wire::JoinMessage& m) { return listener->send(coordinator, encode_join(m, o.common.version)); }
-  void turn_away(const RendezvousListener::Message& m);
+  bool tell(const std::string& peer, const wire::JoinMessage& m) {
+    return listener->send(peer, encode_join(m, o.common.version));
+  }
   bool cancelled() const { return o.common.cancel && o.common.cancel->load(std::memory_order_relaxed); }
   Error interrupted() const { return {"the node did not join a machine", "interrupted", ""}; }
 
@@ -36,9 +37,8 @@ struct WaitingNode::Impl {
   Entropy& entropy;
   std::unique_ptr<RendezvousListener> listener;
   // Of the join under way:
-  std::string coordinator;  // whom we talk to
-  std::string coordinator_host;
-  std::string me;  // "node 1 (tcp://...)"
+  std::string coordinator;  // who has proven that they may have us; empty: nobody yet
+  std::string me;
   Transcript transcript;
   Membership membership;
 };
@@ -60,21 +60,20 @@ Result<std::unique_ptr<WaitingNode>> WaitingNode::listen(const WaitingOptions& o
 
 const std::string& WaitingNode::uri() const { return impl_->listener->uri(); }
 
-Result<Membership> WaitingNode::join() {
-  auto m = impl_->join();
-  // Whoever refuses says so to the other; if it was the other who refused, this comes too late to matter.
-  if (!m && !impl_->coordinator.empty()) impl_->tell(refusal(m.error()));
-  return m;
-}
+Result<Membership> WaitingNode::join() { return impl_->join(); }
 
 Result<Membership> WaitingNode::Impl::join() {
   coordinator.clear();
   membership = {};
-  if (auto s = await_hello(); !s) return s.error();
-  if (auto s = offer(); !s) return s.error();
-  auto assignment = expect(Body::kAssignment, "waiting to be taken");
+  auto m = join_the_one();
+  // Whoever refuses says so to the other; if it was the other who refused, this comes too late to matter.
+  if (!m && !coordinator.empty()) tell(coordinator, refusal(m.error()));
+  return m;
+}
+
+Result<Membership> WaitingNode::Impl::join_the_one() {
+  auto assignment = await_proof();
   if (!assignment) return assignment.error();
-  if (auto error = judge_assignment(o, me, transcript, assignment->assignment())) return *error;
   if (auto s = bind_channels(assignment->assignment()); !s) return s.error();
   auto directory = expect(Body::kDirectory, "waiting for the other nodes' addresses");
   if (!directory) return directory.error();
@@ -85,71 +84,38 @@ Result<Membership> WaitingNode::Impl::join() {
     return better_reason().value_or(s.error());
   wire::JoinMessage ready;
   ready.mutable_ready();
-  tell(ready);
+  tell(coordinator, ready);
   auto go = expect(Body::kGo, "waiting for the last node");
   if (!go) return go.error();
   return std::move(membership);
 }
 
-Status WaitingNode::Impl::await_hello() {
-  const u64 limit = o.common.timeouts.hello_ns;
-  const u64 start = clock.now_ns();
-  for (;;) {
+Result<wire::JoinMessage> WaitingNode::Impl::await_proof() {
+  const u64 limit = o.common.timeouts.hello_ns, start = clock.now_ns();
+  Callers callers(o, *listener, clock, entropy);
+  for (u64 next_sign = start;;) {
+    const u64 now = clock.now_ns();
     if (cancelled()) return interrupted();
-    if (limit && clock.now_ns() - start >= limit)
+    if (limit && now - start >= limit)
       return Error{"the node did not join a machine", fmt::format("no coordinator came within {} ms", limit / kNsPerMs),
                    "start `pangea run` with -node " + listener->uri()};
+    if (now >= next_sign) {
+      next_sign = now + kStillHereNs;
+      callers.look_after(now);
+    }
     const auto m = listener->next(kSliceMs);
     if (!m) continue;
-    const auto parsed = parse_join(m->bytes);
-    if (!parsed || (!parsed->has_hello() && parsed->version() == o.common.version)) {
-      PANGEA_LOG(transport, "ignored {} bytes that are no greeting", m->bytes.size());
-      continue;  // a stranger's, or the tail of an earlier join
+    if (auto found = callers.hear(*m)) {
+      coordinator = found->caller.peer;
+      me = found->caller.me;
+      transcript = found->caller.transcript;
+      return std::move(found->assignment);
     }
-    if (parsed->has_refusal()) continue;
-    coordinator = m->peer;
-    coordinator_host = m->host;
-    const wire::Hello& hello = parsed->hello();
-    me = member_name(NodeId{static_cast<u16>(hello.node())}, listener->uri());
-    if (parsed->version() != o.common.version) return version_error(me, o.common.version, parsed->version());
-    if (auto error = judge_hello(o, me, hello)) return *error;
-    transcript = {o.common.version,
-                  hello.machine(),
-                  NodeId{static_cast<u16>(hello.node())},
-                  static_cast<u16>(hello.nodes()),
-                  {},
-                  draw_nonce(entropy)};
-    std::copy(hello.nonce().begin(), hello.nonce().end(), transcript.coordinator_nonce.begin());
-    return ok();
   }
 }
 
-Status WaitingNode::Impl::offer() {
-  wire::JoinMessage m;
-  wire::Offer& offer = *m.mutable_offer();
-  const Proof proof = prove(o.common.secret, Side::Node, transcript);
-  offer.set_nonce(transcript.node_nonce.data(), sizeof(Nonce));
-  offer.set_proof(proof.data(), proof.size());
-  offer.mutable_features()->Assign(o.common.offer.features.begin(), o.common.offer.features.end());
-  offer.set_memory_bytes(o.common.offer.memory_bytes);
-  offer.set_vcpus(o.common.offer.vcpus);
-  offer.set_coordinator_host(coordinator_host);
-  tell(m);
-  return ok();
-}
-
-void WaitingNode::Impl::turn_away(const RendezvousListener::Message& m) {
-  const auto parsed = parse_join(m.bytes);
-  if (!parsed || !parsed->has_hello()) return;
-  const Error busy{member_name(NodeId{static_cast<u16>(parsed->hello().node())}, listener->uri()) + " cannot join",
-                   "it is joining another machine", "choose another node, or wait"};
-  listener->send(m.peer, encode_join(refusal(busy), o.common.version));
-}
-
 Result<wire::JoinMessage> WaitingNode::Impl::expect(Body kind, std::string_view doing) {
-  // The coordinator waits for the slowest node at each stage, so its limit is not ours: signs of life tell when it
-  // dies.
-  const u64 limit = 2 * (o.common.timeouts.connect_ns + o.common.timeouts.stage_ns);
+  const u64 limit = stage_limit_ns(o.common.timeouts);
   const u64 start = clock.now_ns();
   const std::string what = me + " cannot join";
   wire::JoinMessage waiting;
@@ -162,14 +128,14 @@ Result<wire::JoinMessage> WaitingNode::Impl::expect(Body kind, std::string_view 
                    "look at the coordinator's messages"};
     if (now >= next_sign) {
       next_sign = now + kStillHereNs;
-      if (!tell(waiting))
+      if (!tell(coordinator, waiting))
         return Error{what, fmt::format("the coordinator went away while {}", doing),
                      "look at the coordinator's messages"};
     }
     const auto m = listener->next(kSliceMs);
     if (!m) continue;
     if (m->peer != coordinator) {
-      turn_away(*m);
+      if (const auto parsed = parse_join(m->bytes); parsed && parsed->has_hello()) tell(m->peer, busy(*listener));
       continue;
     }
     auto parsed = parse_join(m->bytes);
@@ -205,7 +171,7 @@ Status WaitingNode::Impl::bind_channels(const wire::Assignment& a) {
   if (!addresses) return addresses.error();
   wire::JoinMessage m;
   *m.mutable_bound()->mutable_addresses() = wire_of(*addresses);
-  tell(m);
+  tell(coordinator, m);
   membership.self = transcript.node;
   membership.machine = transcript.machine;
   membership.features.assign(a.features().begin(), a.features().end());

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <future>
 
 #include "emu/base/prng.h"
+#include "transport/callers.h"
 #include "transport/handshake.h"
 #include "transport/test_cluster.h"
 #include "transport/zmq_rendezvous.h"
@@ -34,6 +36,11 @@ struct JoinTest : testing::Test {
     WaitingOptions w;
     w.common = common();
     w.listen = listen;
+    w.common.cancel = &cancel;
+    w.turned_away = [this](const std::string& line) {
+      const std::lock_guard lock(mutex);
+      turned_away.push_back(line);
+    };
     if (change) change(w);
     auto node = WaitingNode::listen(w, clock, entropy);
     ASSERT_TRUE(node) << node.error().line();
@@ -41,23 +48,48 @@ struct JoinTest : testing::Test {
     waiting.push_back(std::async(std::launch::async, [n = std::move(*node)] { return n->join(); }));
   }
   Result<Membership> run() { return coordinate(o, clock, entropy); }
-  /// Both sides must fail with a line that has `text` in it.
-  void both_fail(const std::string& text) {
+  /// How often a node has said `text` of somebody whom it turned away.
+  usize told(const std::string& text) {
+    const std::lock_guard lock(mutex);
+    return static_cast<usize>(std::count_if(turned_away.begin(), turned_away.end(), [&](const std::string& line) {
+      return line.find(text) != std::string::npos;
+    }));
+  }
+  /// The coordinator fails with a line that has `text` in it, every node says that too, and waits on.
+  void turned_away_with(const std::string& text) {
     const u64 start = clock.now_ns();
     auto m = run();
     ASSERT_FALSE(m);
     EXPECT_NE(m.error().line().find(text), std::string::npos) << m.error().line();
-    for (auto& w : waiting) {
-      auto n = w.get();
-      ASSERT_FALSE(n);
-      EXPECT_NE(n.error().line().find(text), std::string::npos) << n.error().line();
-    }
+    EXPECT_TRUE(eventually([&] { return told(text) == waiting.size(); })) << told(text);
     EXPECT_LT(clock.now_ns() - start, 6'000 * kMs);
+    for (auto& w : waiting) EXPECT_NE(w.wait_for(std::chrono::milliseconds(0)), std::future_status::ready);
+    cancel = true;
+  }
+  /// The right coordinator is served, now and at once.
+  void joined_promptly() {
+    const u64 start = clock.now_ns();
+    auto m = run();
+    EXPECT_TRUE(m) << m.error().line();
+    EXPECT_LT(clock.now_ns() - start, 1'500 * kMs);
+    for (auto& w : waiting) EXPECT_TRUE(w.get());
+  }
+  /// What a stranger who has read join.proto says first.
+  static std::vector<u8> greeting(bool secret) {
+    wire::JoinMessage hello;
+    hello.mutable_hello()->set_nodes(2);
+    hello.mutable_hello()->set_node(1);
+    hello.mutable_hello()->set_secret(secret);
+    hello.mutable_hello()->set_nonce(std::string(sizeof(Nonce), 'n'));
+    return encode_join(hello, kProtocolVersion);
   }
 
   HostClock clock;
   HostEntropy entropy;
   CoordinatorOptions o = coordinator();
+  std::atomic<bool> cancel{false};  // ends the nodes' waits
+  std::mutex mutex;
+  std::vector<std::string> turned_away;
   std::vector<std::future<Result<Membership>>> waiting;
 };
 
@@ -117,38 +149,95 @@ TEST_F(JoinTest, AMachineOfOneNodeNeedsNobody) {
 
 TEST_F(JoinTest, AnotherVersionIsRefused) {
   wait([](WaitingOptions& w) { w.common.version = kProtocolVersion + 1; });
-  both_fail("speaks protocol version");
+  turned_away_with("speaks protocol version");
 }
 TEST_F(JoinTest, AnotherMachineIsRefused) {
   wait([](WaitingOptions& w) { w.expected_machine = 0x1234; });
-  both_fail("it waits for machine 0000000000001234");
+  turned_away_with("it waits for machine 0000000000001234");
 }
-TEST_F(JoinTest, AWrongSecretIsRefused) {
-  o.common.secret = "one";
-  wait([](WaitingOptions& w) { w.common.secret = "two"; });
-  both_fail("does not know the cluster secret");
+TEST_F(JoinTest, WhoeverDoesNotProveTheSecretIsTurnedAwayAndTheRightOneIsServed) {
+  wait([&](WaitingOptions& w) { w.common.secret = "right"; });
+  const auto refused = [&](const std::string& text) {
+    auto m = run();
+    EXPECT_FALSE(m);
+    EXPECT_NE(m.error().line().find(text), std::string::npos) << m.error().line();
+    EXPECT_TRUE(eventually([&] { return told(text) == 1; })) << text;
+  };
+  o.common.secret = "wrong";
+  refused("does not know the cluster secret");
+  o.common.secret.clear();
+  refused("the node requires a cluster secret");
+  o.common.secret = "wrong";
+  o.common.version = kProtocolVersion + 1;
+  refused("speaks protocol version");
+  o.common.version = kProtocolVersion;
+  EXPECT_EQ(told("127.0.0.1 called: node 1"), 3u);
+  o.common.secret = "right";
+  joined_promptly();
 }
-TEST_F(JoinTest, AMissingSecretIsRefusedOnEitherSide) {
-  wait([](WaitingOptions& w) { w.common.secret = "two"; });
-  both_fail("the node requires a cluster secret");
+TEST_F(JoinTest, StrangersInTheMiddleOfAConversationKeepNobodyWaiting) {
+  usize rounds = 0;
+  for (const char* secret : {"right", ""}) {
+    waiting.clear();
+    o.nodes.clear();
+    wait([&](WaitingOptions& w) { w.common.secret = secret; });
+    o.common.secret = secret;
+    std::vector<std::unique_ptr<RendezvousCaller>> strangers;
+    // One greets and says no more; one hangs up; one goes on with nonsense, one with a false proof; one says nothing.
+    for (int i = 0; i < 5; ++i) {
+      strangers.push_back(std::make_unique<RendezvousCaller>());
+      ASSERT_TRUE(strangers[i]->add(o.nodes[0].uri));
+      if (i == 4) continue;
+      strangers[i]->send(0, greeting(*secret));
+      ASSERT_TRUE(eventually([&] { return strangers[i]->next(0).has_value(); }));  // the offer
+    }
+    strangers[1].reset();
+    strangers[2]->send(0, std::vector<u8>(100, 7));
+    wire::JoinMessage lie;
+    lie.mutable_assignment()->set_proof(std::string(sizeof(Proof), 'p'));
+    strangers[3]->send(0, encode_join(lie, kProtocolVersion));
+    ++rounds;
+    EXPECT_TRUE(eventually(
+        [&] { return told("sent something else") == rounds && told("does not know the cluster secret") == rounds; }));
+    joined_promptly();
+  }
+}
+TEST_F(JoinTest, OneWhoHangsUpIsForgottenAndACrowdKeepsNobodyOut) {
+  wait([&](WaitingOptions& w) { w.common.secret = "right"; });
+  {
+    RendezvousCaller gone;
+    ASSERT_TRUE(gone.add(o.nodes[0].uri));
+    gone.send(0, greeting(true));
+    ASSERT_TRUE(eventually([&] { return gone.next(0).has_value(); }));
+  }
+  EXPECT_TRUE(eventually([&] { return told("went away before it had proven itself") == 1; }));
+  RendezvousCaller crowd;
+  for (usize i = 0; i < Callers::kMax + 10; ++i) {  // more than a node speaks with at once
+    ASSERT_TRUE(crowd.add(o.nodes[0].uri));
+    crowd.send(i, greeting(true));
+  }
+  usize answered = 0;
+  EXPECT_TRUE(eventually([&] { return (answered += crowd.next(50).has_value()) > Callers::kMax; }));
+  o.common.secret = "right";
+  joined_promptly();
 }
 TEST_F(JoinTest, ASecretThatTheNodeLacksIsRefused) {
   o.common.secret = "one";
   wait();
-  both_fail("the node was started without one");
+  turned_away_with("the node was started without one");
 }
 TEST_F(JoinTest, AMissingFeatureIsNamedToAll) {
   wait();
   wait([](WaitingOptions& w) { w.common.offer.features = {0xfd}; });
-  both_fail("its CPU lacks feature1");
+  turned_away_with("its CPU lacks feature1");
 }
 TEST_F(JoinTest, TooLittleMemoryIsRefused) {
   wait([](WaitingOptions& w) { w.common.offer.memory_bytes = 4096; });
-  both_fail("MiB of memory");
+  turned_away_with("MiB of memory");
 }
 TEST_F(JoinTest, TooFewVcpusAreRefused) {
   wait([](WaitingOptions& w) { w.common.offer.vcpus = 0; });
-  both_fail("0 vCPUs and 1 are wanted");
+  turned_away_with("0 vCPUs and 1 are wanted");
 }
 TEST_F(JoinTest, TheCoordinatorsOwnCpuIsJudgedToo) {
   o.common.offer.features = {0x1};
@@ -167,7 +256,7 @@ TEST_F(JoinTest, AnUnreachableNodeIsNamedInTimeAndTheOthersAreTold) {
   o.common.timeouts.connect_ns = 700 * kMs;
   wait();
   o.nodes.push_back({"tcp://127.0.0.1:1", 0, 0});
-  both_fail("node 2 (tcp://127.0.0.1:1) is unreachable");
+  turned_away_with("node 2 (tcp://127.0.0.1:1) is unreachable");
 }
 
 TEST_F(JoinTest, APortInUseAndABadAddressAreErrors) {
@@ -192,13 +281,34 @@ TEST_F(JoinTest, ANodeThatFailedToJoinCanBeAskedAgain) {
   w.listen = "tcp://127.0.0.1:*";
   auto node = WaitingNode::listen(w, clock, entropy);
   ASSERT_TRUE(node);
-  o.nodes = {{(*node)->uri(), 0, 0}};
   auto patient = std::async(std::launch::async, [&] {
     EXPECT_FALSE((*node)->join());
     return (*node)->join();
   });
-  o.common.secret = "wrong";
-  EXPECT_FALSE(run());
+  // One who has proven to be the right one, and then talks nonsense, ends the join.
+  RendezvousCaller mad;
+  ASSERT_TRUE(mad.add((*node)->uri()));
+  mad.send(0, greeting(true));
+  std::optional<wire::JoinMessage> answer;
+  const auto next_is = [&](wire::JoinMessage::BodyCase kind) {
+    auto e = mad.next(50);
+    if (e && e->kind == RendezvousCaller::Kind::Message) answer = parse_join(e->bytes);
+    return answer && answer->body_case() == kind;
+  };
+  ASSERT_TRUE(eventually([&] { return next_is(wire::JoinMessage::kOffer); }));
+  Transcript t{kProtocolVersion, 0, NodeId{1}, 2, {}, {}};
+  t.coordinator_nonce.fill('n');
+  std::copy(answer->offer().nonce().begin(), answer->offer().nonce().end(), t.node_nonce.begin());
+  const Proof proof = prove("right", Side::Coordinator, t);
+  wire::JoinMessage assignment;
+  assignment.mutable_assignment()->set_proof(proof.data(), proof.size());
+  mad.send(0, encode_join(assignment, kProtocolVersion));
+  ASSERT_TRUE(eventually([&] { return next_is(wire::JoinMessage::kBound); }));
+  wire::JoinMessage nonsense;
+  nonsense.mutable_directory();
+  mad.send(0, encode_join(nonsense, kProtocolVersion));
+  ASSERT_TRUE(eventually([&] { return next_is(wire::JoinMessage::kRefusal); }));
+  o.nodes = {{(*node)->uri(), 0, 0}};
   o.common.secret = "right";
   auto m = run();
   EXPECT_TRUE(m) << m.error().line();
@@ -206,8 +316,7 @@ TEST_F(JoinTest, ANodeThatFailedToJoinCanBeAskedAgain) {
 }
 
 TEST_F(JoinTest, BothSidesCanBeInterrupted) {
-  std::atomic<bool> cancel{false};
-  wait([&](WaitingOptions& w) { w.common.cancel = &cancel; });
+  wait();
   o.nodes = {{"tcp://127.0.0.1:1", 0, 0}};
   o.common.cancel = &cancel;
   o.common.timeouts.connect_ns = 60'000 * kMs;
@@ -255,6 +364,7 @@ TEST_F(JoinTest, NothingIsLeftBehind) {
   o.nodes.clear();
   wait([](WaitingOptions& w) { w.common.offer.vcpus = 0; }, unique_ipc("left"));
   EXPECT_FALSE(run());
+  cancel = true;
   waiting.clear();
   EXPECT_TRUE(eventually([&] { return held() == before; })) << held().threads << " " << held().descriptors;
 }

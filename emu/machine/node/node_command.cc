@@ -42,7 +42,7 @@ class NodeProcess {
   void on_signal(int s);
   void forward_wishes();
   void report_vcpus();
-  /// Somebody without the right key has called. Any thread.
+  /// Somebody has called who may not have this node. Any thread.
   void turned_away(const std::string& why);
   /// The machine is over. Any thread; the first call counts.
   void over(int status, std::string message);
