@@ -39,9 +39,7 @@ ResidentMemory::Mib ResidentMemory::read(const u8* frames) const {
 }
 
 StatisticsFile::~StatisticsFile() {
-  if (fd_ < 0) return;
-  close(fd_);
-  if (created_ && !written_) unlink(path_.c_str());
+  if (fd_ >= 0) close(fd_);
 }
 
 Error StatisticsFile::failed() const {
@@ -51,25 +49,20 @@ Error StatisticsFile::failed() const {
 Status StatisticsFile::open(const std::string& path) {
   path_ = path;
   struct stat st {};
-  const bool there = stat(path.c_str(), &st) == 0;
-  regular_ = !there || S_ISREG(st.st_mode);
+  if (stat(path.c_str(), &st) != 0 || S_ISREG(st.st_mode)) return replacer_.start(path);
   // A pipe is opened for both directions, which never waits for its reader.
-  const bool pipe = there && S_ISFIFO(st.st_mode);
-  fd_ = ::open(path.c_str(), (pipe ? O_RDWR : O_WRONLY) | O_CREAT | O_CLOEXEC, 0666);
-  created_ = fd_ >= 0 && !there;
+  fd_ = ::open(path.c_str(), (S_ISFIFO(st.st_mode) ? O_RDWR : O_WRONLY) | O_CLOEXEC);
   return fd_ >= 0 ? ok() : failed();
 }
 
 Status StatisticsFile::write(const std::string& text) {
-  written_ = true;
+  if (fd_ < 0) return replacer_.replace(text);
   for (usize at = 0; at < text.size();) {
-    const usize count = text.size() - at;
-    const ssize_t n =
-        regular_ ? pwrite(fd_, text.data() + at, count, static_cast<off_t>(at)) : ::write(fd_, text.data() + at, count);
+    const ssize_t n = ::write(fd_, text.data() + at, text.size() - at);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return failed();
     at += static_cast<usize>(n);
   }
-  return !regular_ || ftruncate(fd_, static_cast<off_t>(text.size())) == 0 ? ok() : failed();
+  return ok();
 }
 }  // namespace pangea::machine

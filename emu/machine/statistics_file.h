@@ -4,6 +4,7 @@
 
 #include "emu/base/result.h"
 #include "emu/base/types.h"
+#include "emu/machine/file_replacer.h"
 
 namespace pangea::machine {
 
@@ -24,7 +25,7 @@ class ResidentMemory {
   int fd_;  // /proc/self/smaps, see proc(5)
 };
 
-/// The file of -stats. One that did not exist and was never written is removed.
+/// What -stats names: a file, which is replaced as a whole, or a pipe or device, which is written to.
 class StatisticsFile {
  public:
   StatisticsFile() = default;
@@ -33,13 +34,13 @@ class StatisticsFile {
   StatisticsFile& operator=(const StatisticsFile&) = delete;
   /// Error: cannot be written.
   Status open(const std::string& path);
-  /// Replaces what is in it, in one write, so that a reader hardly sees half a file. Error: cannot be written.
+  /// Error: cannot be written; then a file has what it had.
   Status write(const std::string& text);
 
  private:
   Error failed() const;
   std::string path_;
-  int fd_ = -1;
-  bool regular_ = false, created_ = false, written_ = false;
+  FileReplacer replacer_;
+  int fd_ = -1;  // of what is no regular file
 };
 }  // namespace pangea::machine

@@ -15,6 +15,8 @@
 #include "emu/machine/node/wire.h"
 #include "emu/machine/run.h"
 #include "emu/machine/sandbox.h"
+#include "emu/machine/statistics.h"
+#include "emu/machine/statistics_file.h"
 #include "transport/thread.h"
 
 namespace pangea::machine {
@@ -36,6 +38,8 @@ class NodeProcess {
  private:
   Status build(Bytes config);
   void serve();
+  double running_s() { return static_cast<double>(clock_.now_ns() - started_ns_) / 1e9; }
+  NodeStatistics statistics();
   void resume(Bytes note);
   Body snapshots(bool exact);
   Body debug(Bytes request);
@@ -49,6 +53,7 @@ class NodeProcess {
 
   const NodeOptions& options_;
   Signals signals_;
+  StatisticsFile statistics_file_;
   HostClock clock_;
   HostWallClock wall_;
   HostEntropy entropy_;
@@ -75,6 +80,8 @@ class NodeProcess {
 };
 
 Status NodeProcess::join() {
+  if (!options_.stats_file.empty())
+    if (Status s = statistics_file_.open(options_.stats_file); !s) return s;
   auto secret = read_secret(options_.secret_file);
   if (!secret) return secret.error();
   ticks_ = calibration_.finish();
@@ -160,12 +167,7 @@ void NodeProcess::serve() {
           [this](NodeId, Bytes how) { return machine_ ? snapshots(!how.empty() && how[0]) : Body{}; });
   c.serve(method(MachineMethod::Debug),
           [this](NodeId from, Bytes b) { return machine_ && from.v == 0 ? debug(b) : Body{}; });
-  c.on_stats([this, text] {
-    if (!machine_) return Body{};
-    NodeStatistics s = gather(*machine_, static_cast<double>(clock_.now_ns() - started_ns_) / 1e9);
-    link_->complete(s);
-    return text(to_text(s));
-  });
+  c.on_stats([this, text] { return machine_ ? text(to_text(statistics())) : Body{}; });
   c.on_shutdown([this](NodeId from, const transport::ShutdownNote& note) {
     if (from.v != 0) return;
     const bool lost = note.exit_status == static_cast<int>(ExitStatus::NodeLost);
@@ -216,6 +218,12 @@ void NodeProcess::resume(Bytes note) {
   const u64 theirs = clock_.now_ns() + static_cast<u64>(membership_.endpoint->clock_offset_ns(NodeId{0}));
   const u64 passed = theirs > at_ns && theirs - at_ns < 10'000'000'000 ? theirs - at_ns : 0;
   time_->advance_to(ticks + static_cast<u64>(static_cast<u128>(passed) * time_->frequency_hz() / 1'000'000'000));
+}
+
+NodeStatistics NodeProcess::statistics() {
+  NodeStatistics s = gather(*machine_, running_s());
+  link_->complete(s);
+  return s;
 }
 
 Body NodeProcess::snapshots(bool exact) {
@@ -280,8 +288,12 @@ int NodeProcess::loop() {
   }
   if (link_) link_->stop();
   if (machine_) machine_->stop();
+  std::string text;
+  if (machine_ && !options_.stats_file.empty()) text = statistics_json({statistics()}, running_s(), -1, {});
   membership_.endpoint->close();
   if (!over_->message.empty() && !options_.child) fmt::print(stderr, "pangea: {}\n", over_->message);
+  if (!text.empty())
+    if (Status s = statistics_file_.write(text); !s) return report(s.error());
   return over_->status;
 }
 }  // namespace
