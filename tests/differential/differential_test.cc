@@ -114,6 +114,20 @@ TEST_P(Differential, RandomSequences) {
     if (++failures > 10) return;
   }
 }
+
+TEST_P(Differential, RandomLoops) {
+  Lab lab(GetParam());
+  const u64 seed = env_number("PANGEA_SEED", 1);
+  unsigned failures = 0;
+  for (u64 n = 0; n < env_number("PANGEA_SEQUENCES", 20000) / 2; ++n) {
+    Prng prng(seed * 9'000'011 + n);
+    const Sequence s = make_loop(prng, lab.fixture().cpuid);
+    const std::string d = lab.compare(s, prng);
+    if (d.empty()) continue;
+    ADD_FAILURE() << "PANGEA_SEED=" << seed << " loop " << n << "\n" << d;
+    if (++failures > 10) return;
+  }
+}
 INSTANTIATE_TEST_SUITE_P(Blocks, Differential, testing::Values(Blocks::Whole, Blocks::OneInstruction, Blocks::Hot),
                          [](const auto& p) {
                            return p.param == Blocks::Whole            ? "Whole"

@@ -27,4 +27,8 @@ Sequence make_sequence(Prng& prng, unsigned count, const x86::IsaRow* focus, con
 /// One instruction of this row, its memory operand (if it has one) where no page is or reaching into there, aligned and
 /// not.
 Sequence make_unmapped(Prng& prng, const x86::IsaRow& row);
+/// A loop of up to some dozen turns around such instructions. The register that half of its memory operands are off
+/// moves in steps, mostly over a page end and sometimes beyond the data; some instructions are jumped over in some
+/// turns.
+Sequence make_loop(Prng& prng, const x86::CpuidConfig& cpu);
 }  // namespace pangea::differential
