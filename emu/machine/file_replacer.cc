@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,7 +21,7 @@ namespace {
 bool put(int fd, const void* data, usize size) {
   const u8* p = static_cast<const u8*>(data);
   while (size > 0) {
-    const ssize_t n = send(fd, p, size, MSG_NOSIGNAL);
+    const ssize_t n = write(fd, p, size);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return false;
     p += n;
@@ -33,7 +32,7 @@ bool put(int fd, const void* data, usize size) {
 bool get(int fd, void* data, usize size) {
   u8* p = static_cast<u8*>(data);
   while (size > 0) {
-    const ssize_t n = recv(fd, p, size, 0);
+    const ssize_t n = read(fd, p, size);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return false;
     p += n;
@@ -44,14 +43,14 @@ bool get(int fd, void* data, usize size) {
 
 // --- In the child: its parent may have had threads, so nothing here allocates or locks (signal-safety(7)). ---
 
-/// Copies `size` bytes from the socket to a new file. Returns errno; -1 when the parent is gone.
-int copy_to(const char* part, mode_t mode, int socket, u64 size) {
+/// Copies `size` bytes from the pipe to a new file. Returns errno; -1 when the parent is gone.
+int copy_to(const char* part, mode_t mode, int pipe, u64 size) {
   const int file = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
   int error = file < 0 ? errno : 0;
   std::array<u8, 16384> buffer;
   while (size > 0) {
     const usize count = std::min<u64>(size, buffer.size());
-    if (!get(socket, buffer.data(), count)) {
+    if (!get(pipe, buffer.data(), count)) {
       error = -1;
       break;
     }
@@ -66,25 +65,27 @@ int copy_to(const char* part, mode_t mode, int socket, u64 size) {
   return error;
 }
 
-[[noreturn]] void serve(const char* path, const char* part, mode_t mode, int socket) {
+[[noreturn]] void serve(const char* path, const char* part, mode_t mode, int texts, int answers) {
   sigset_t all;
   sigfillset(&all);  // what ends the parent must not end this first
   sigprocmask(SIG_SETMASK, &all, nullptr);
   prctl(PR_SET_NAME, "pangea-stats");
-  if (socket > 3) close_range(3, static_cast<unsigned>(socket) - 1, 0);
-  close_range(static_cast<unsigned>(socket) + 1, ~0u, 0);
-  for (u64 size; get(socket, &size, sizeof size);) {
-    int error = copy_to(part, mode, socket, size);
+  // To known places, so that nothing else of the parent's stays open, its own ends of the pipes least of all.
+  if (dup2(texts, STDIN_FILENO) < 0 || dup2(answers, STDOUT_FILENO) < 0) _exit(1);
+  close_range(STDERR_FILENO, ~0u, 0);
+  for (u64 size; get(STDIN_FILENO, &size, sizeof size);) {
+    int error = copy_to(part, mode, STDIN_FILENO, size);
     if (error == 0 && rename(part, path) != 0) error = errno;
     if (error != 0) unlink(part);
-    if (error < 0 || !put(socket, &error, sizeof error)) break;
+    if (error < 0 || !put(STDOUT_FILENO, &error, sizeof error)) break;
   }
   _exit(0);
 }
 }  // namespace
 
 FileReplacer::~FileReplacer() {
-  if (socket_ >= 0) close(socket_);
+  for (const int fd : {texts_, answers_})
+    if (fd >= 0) close(fd);
   if (child_ > 0)
     while (waitpid(child_, nullptr, 0) < 0 && errno == EINTR) continue;
 }
@@ -110,21 +111,28 @@ Status FileReplacer::start(const std::string& path) {
   if (probe < 0) return failed(errno);
   close(probe);
   unlink(part.c_str());
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return failed(errno);
+  int texts[2], answers[2];
+  if (pipe2(texts, O_CLOEXEC) != 0) return failed(errno);
+  texts_ = texts[1];
+  if (pipe2(answers, O_CLOEXEC) != 0) {
+    const int error = errno;
+    close(texts[0]);
+    return failed(error);
+  }
+  answers_ = answers[0];
   child_ = fork();
-  if (child_ == 0) serve(path_.c_str(), part.c_str(), mode, ends[1]);
+  if (child_ == 0) serve(path_.c_str(), part.c_str(), mode, texts[0], answers[1]);
   const int error = errno;
-  close(ends[1]);
-  socket_ = ends[0];
+  close(texts[0]);
+  close(answers[1]);
   return child_ > 0 ? ok() : failed(error);
 }
 
 Status FileReplacer::replace(const std::string& text) {
   const u64 size = text.size();
   int error = 0;
-  if (!put(socket_, &size, sizeof size) || !put(socket_, text.data(), text.size()) ||
-      !get(socket_, &error, sizeof error))
+  if (!put(texts_, &size, sizeof size) || !put(texts_, text.data(), text.size()) ||
+      !get(answers_, &error, sizeof error))
     return failed(EPIPE);
   return error == 0 ? ok() : failed(error);
 }
