@@ -17,6 +17,7 @@
 #include <map>
 
 #include "emu/base/host_ports.h"
+#include "emu/base/seeded_entropy.h"
 #include "transport/frame.h"
 #include "transport/thread.h"
 #include "transport/zmq_endpoint.h"
@@ -53,13 +54,8 @@ zmq::context_t bare_context(const Wire& w) {
 }
 
 /// Keys of both ends, the same in both processes.
-struct FixedEntropy final : Entropy {
-  explicit FixedEntropy(u64 seed) : value(seed) {}
-  u64 next_u64() override { return value += 0x9e3779b97f4a7c15; }
-  u64 value;
-};
 KeyPair key_of(u16 node) {
-  FixedEntropy e(node + 1);
+  SeededEntropy e(node + 1);
   return draw_key_pair(e);
 }
 std::shared_ptr<const LinkKeys> keys_of(u16 node) {

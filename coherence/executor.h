@@ -19,7 +19,7 @@ class ProtocolHost {
   /// Executor::surrendered() later.
   virtual bool surrender(PageNumber page, Right keep, u32 token) = 0;
   /// Some agent of this node may have a copy of `page`.
-  virtual bool used(PageNumber) { return true; }
+  virtual bool used(PageNumber page) = 0;
   /// Write the frame: kPageSize bytes from `bytes`, or zeros when null. No agent of this node can see the frame.
   virtual void fill(PageNumber page, const u8* bytes) = 0;
   /// Make the right visible in the state array.

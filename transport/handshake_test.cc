@@ -3,17 +3,13 @@
 #include <gtest/gtest.h>
 
 #include "emu/base/prng.h"
+#include "emu/base/seeded_entropy.h"
 
 namespace pangea::transport {
 namespace {
 
-struct Dice final : Entropy {
-  u64 next_u64() override { return rng.next(); }
-  Prng rng{7};
-};
-
 Transcript transcript() {
-  Dice dice;
+  SeededEntropy dice(7);
   return {kProtocolVersion, 0xabc, NodeId{1}, 2, draw_nonce(dice), draw_nonce(dice)};
 }
 std::string_view text(const Proof& p) { return {reinterpret_cast<const char*>(p.data()), p.size()}; }

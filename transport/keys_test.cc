@@ -5,7 +5,7 @@
 
 #include <future>
 
-#include "emu/base/prng.h"
+#include "emu/base/seeded_entropy.h"
 #include "transport/handshake.h"
 #include "transport/join.h"
 #include "transport/test_cluster.h"
@@ -14,11 +14,6 @@ namespace pangea::transport {
 namespace {
 using namespace testing_support;
 
-struct SeededEntropy final : Entropy {
-  explicit SeededEntropy(u64 seed) : rng(seed) {}
-  u64 next_u64() override { return rng.next(); }
-  Prng rng;
-};
 KeyPair pair(u64 seed) {
   SeededEntropy e(seed);
   return draw_key_pair(e);

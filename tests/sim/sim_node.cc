@@ -83,6 +83,10 @@ void SimNode::finish_later(HandOver done) {
   });
 }
 
+bool SimNode::used(PageNumber page) {
+  return std::any_of(agents_.begin(), agents_.end(), [&](const auto& a) { return a->tlb(page) != Right::None; });
+}
+
 void SimNode::fill(PageNumber page, const u8* bytes) {
   if (used_right(page) != Right::None)
     cluster_.fail(fmt::format("node {} writes frame {:#x} while its agents can see it", id_.v, page.v));

@@ -18,6 +18,7 @@ class SimNode final : public coherence::ProtocolHost {
   // ProtocolHost
   void send(NodeId to, const coherence::Msg& msg, const u8* page) override;
   bool surrender(PageNumber page, Right keep, u32 token) override;
+  bool used(PageNumber page) override;
   void fill(PageNumber page, const u8* bytes) override;
   void install(PageNumber page, Right right) override;
   void wake(PageNumber page) override;

@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "emu/base/log.h"
@@ -72,15 +70,13 @@ int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std
 
 Result<std::string> read_secret(const std::string& path) {
   if (path.empty()) return std::string();
-  std::ifstream in(path);
-  std::stringstream text;
-  text << in.rdbuf();
-  if (!in) return Error{"-secret " + path, "cannot be read", "give a file that you can read"};
-  std::string s = text.str();
+  const std::string what = "-secret " + path;
+  auto s = read_file(what, path, false);
+  if (!s) return s;
   const auto white = [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; };
-  while (!s.empty() && white(s.back())) s.pop_back();
-  s.erase(s.begin(), std::find_if_not(s.begin(), s.end(), white));
-  if (s.empty()) return Error{"-secret " + path, "is empty", "put a secret into it, the same on every node"};
+  while (!s->empty() && white(s->back())) s->pop_back();
+  s->erase(s->begin(), std::find_if_not(s->begin(), s->end(), white));
+  if (s->empty()) return Error{what, "is empty", "put a secret into it, the same on every node"};
   return s;
 }
 

@@ -28,7 +28,8 @@ class File {
   int fd_;
 };
 
-/// `secret`: nobody but its owner may be able to read the file.
+}  // namespace
+
 Result<std::string> read_file(const std::string& what, const std::string& path, bool secret) {
   const File f(path, O_RDONLY);
   struct stat s {};
@@ -45,6 +46,7 @@ Result<std::string> read_file(const std::string& what, const std::string& path, 
   return text;
 }
 
+namespace {
 Result<KeyPair> read_key(const std::string& path) {
   const std::string what = "-key " + path;
   auto text = read_file(what, path, true);

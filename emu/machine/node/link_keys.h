@@ -1,12 +1,16 @@
 // Key files: `pangea keygen`, and what -key, -peers and -insecure-plaintext mean.
 #pragma once
 #include <memory>
+#include <string>
 
 #include "emu/base/ports.h"
 #include "emu/machine/cli/options.h"
 #include "transport/join.h"
 
 namespace pangea::machine {
+/// What is in a small file. Error, with `what` as its first words: it cannot be read, is far too long, or others than
+/// its owner can read a `secret` one.
+Result<std::string> read_file(const std::string& what, const std::string& path, bool secret);
 /// Makes a key file, which only its owner can read, or reads one (`-show`). Returns the line for lists of peers.
 /// Error: the file exists already, or cannot be written or read.
 Result<std::string> keygen(const KeygenOptions& options, Entropy& entropy);
