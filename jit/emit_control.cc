@@ -41,16 +41,22 @@ void Emitter::exit_to(u64 rip) {
   }
   if ((flags_ == Flags::Host || flags_ == Flags::Recipe) && recipe_ && same_page(rip)) {
     if (rip <= rip_) poll(rip, recipe_.pack());
-    return link_to(rip, kPlain, Jump::Jmp, recipe_.pack());
+    return link_to(rip, kind_of(rip), Jump::Jmp, recipe_.pack());
   }
   to_memory();
   if (rip <= rip_) poll(rip);
   transfer(rip, false);
 }
 
+/// Kind of the block that a direct jump leads to. The rest of a turn that was left because of a range goes on turn by
+/// turn.
+u32 Emitter::kind_of(u64 rip) const {
+  return (block_.key.kind & kPerTurn) && options_.turns == 1 && rip <= rip_ ? kPerTurn : kPlain;
+}
+
 /// Jumps to (or calls, for the return stack) the block at `rip`.
 void Emitter::transfer(u64 rip, bool call) {
-  if (same_page(rip)) return link_to(rip, kPlain, call ? Jump::Call : Jump::Jmp);
+  if (same_page(rip)) return link_to(rip, call ? u32{kPlain} : kind_of(rip), call ? Jump::Call : Jump::Jmp);
   const i32 slot = off_jumps(bank()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
   const HostMem key = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, rip)));
   if (HostAsm::fits32(rip)) {
@@ -137,8 +143,8 @@ void Emitter::do_Jcc(const Insn& i) {
   const Cond cond = static_cast<Cond>(i.opcode & 15), otherwise = static_cast<Cond>((i.opcode & 15) ^ 1);
   if (index_ + 1 < insns_.size()) {
     Cold c{Cold::SideExit};
-    c.from = a_.jcc(cond);
-    c.value = target;
+    c.from = a_.jcc(next_turn() ? otherwise : cond);
+    c.value = next_turn() ? next_rip() : target;
     c.insn = static_cast<u16>(index_);
     c.recipe = recipe_.pack();
     c.flags = flags_;
@@ -163,6 +169,7 @@ void Emitter::do_Jcc(const Insn& i) {
 }
 
 void Emitter::do_JmpRel(const Insn& i) {
+  if (next_turn()) return;
   exit_to(truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0}));
   end_block();
 }

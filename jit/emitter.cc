@@ -43,7 +43,9 @@ Emitter::Emitter(HostAsm asm_, Block& block, std::span<const Insn> insns, const 
       rip_(block.key.rip) {}
 
 bool Emitter::emit() {
-  if (bits64() && !(block_.key.kind & (kCareful | kOne | kUnmerged))) plan_ = plan_regions(insns_);
+  if (bits64() && !(block_.key.kind & (kCareful | kOne | kUnmerged))) {
+    plan_ = plan_regions(insns_, options_.turns, block_.key.kind & kPerTurn);
+  }
   compute_liveness();
   if (block_.key.flags) {
     flags_ = Flags::Recipe;
@@ -57,14 +59,18 @@ bool Emitter::emit() {
   usize execs = 0;
   for (const Insn& i : insns_) execs += i.row->cls == IsaClass::Exec || is_pause(i) || forbidden(i, block_.key.mode);
   block_.execs.reserve(execs);
-  block_.links.reserve(2 + kMaxSideExits + plan_.regions.size());
   block_.counted = static_cast<u16>(insns_.size());
-  for (unsigned k = 0; k + 1 < insns_.size(); ++k)
-    if (is_jcc(insns_[k])) count_from_ = k + 1;
+  usize side_exits = 0;
+  for (unsigned k = 0; k + 1 < insns_.size(); ++k) {
+    if (!is_jcc(insns_[k])) continue;
+    count_from_ = k + 1;
+    ++side_exits;
+  }
+  block_.links.reserve(2 + side_exits + plan_.regions.size());
   for (index_ = 0; index_ < insns_.size(); ++index_) {
     if (a_.short_of(kMaxHostBytesPerInsn * 2)) return false;
     if (!emit_insn()) return false;
-    rip_ = next_rip();
+    rip_ = next_turn() ? block_.key.rip : next_rip();
   }
   if (!ended_) {
     index_ = static_cast<unsigned>(insns_.size() - 1);
@@ -221,7 +227,7 @@ void Emitter::emit_cold() {
       case Cold::Unmerge:
         save_cold(c);
         correct_count(surplus(c.insn, c.insn));
-        link_to(c.value, kUnmerged);
+        link_to(c.value, options_.turns > 1 && !(block_.key.kind & kPerTurn) ? kPerTurn : kUnmerged);
         break;
       case Cold::Link: {
         Link& l = block_.links[c.link];

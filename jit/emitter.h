@@ -29,6 +29,7 @@ using x86::Seg;
 struct EmitOptions {
   bool count_instructions = true;
   Hints* hints = nullptr;  // for hot code
+  unsigned turns = 1;      // of a loop: the instructions come so many times
 };
 
 /// Register choice for one native operation (emit_native.cc).
@@ -75,6 +76,10 @@ class Emitter {
   bool bits64() const { return size_ == CodeSize::Bits64; }
   bool careful() const { return block_.key.kind & kCareful; }
   bool aligned() const { return insn().row->attr & x86::kAligned; }
+  /// The current instruction jumps from one turn of the loop to the next.
+  bool next_turn() const {
+    return options_.turns > 1 && (index_ + 1) % (insns_.size() / options_.turns) == 0 && index_ + 1 < insns_.size();
+  }
   /// While STAC has opened user pages, calls and returns are not predicted: a landing checks the address alone, and the
   /// caller may have been of the other mode.
   bool predicts() const { return !(block_.key.mode & x86::Mode::kSmapOpen); }
@@ -141,7 +146,8 @@ class Emitter {
   PANGEA_EMIT_IDS(X)
 #undef X
   void dispatch_control(const Insn& i);
-  void exit_to(u64 rip);          // direct jump to a known address
+  void exit_to(u64 rip);  // direct jump to a known address
+  u32 kind_of(u64 rip) const;
   void exit_indirect(bool call);  // kT0 = target
   void transfer(u64 rip, bool call);
   bool same_page(u64 rip) const;

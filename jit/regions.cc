@@ -41,11 +41,18 @@ bool stack_access(const Insn& i, StackAccess& a) {
 
 class Planner {
  public:
-  explicit Planner(std::span<const Insn> insns) : insns_(insns) { close_all(); }
+  Planner(std::span<const Insn> insns, unsigned turns, bool per_turn)
+      : insns_(insns),
+        turn_(insns.size() / turns),
+        per_turn_(per_turn),
+        max_bytes_(turns > 1 && !per_turn ? RegionPlan::kMaxBytesOfTurns : RegionPlan::kMaxBytes) {
+    close_all();
+  }
 
   RegionPlan run() {
     for (unsigned k = 0; k < insns_.size(); ++k) {
       const Insn& i = insns_[k];
+      if (per_turn_ && k % turn_ == 0) close_all();
       if (i.row->cls == IsaClass::Exec || control_id(i) == EmitId::Pause) {
         close_all();
         continue;
@@ -86,7 +93,7 @@ class Planner {
       const i64 at = delta + disp;
       const i64 lo = std::min<i64>(g.lo, at), hi = std::max<i64>(g.lo + i64{g.bytes}, at + a.size);
       // A write behind a jump may never happen: it must not make a read ask for more than it needs.
-      if (hi - lo <= RegionPlan::kMaxBytes && !(a.write && !g.write && g.run != run_)) {
+      if (hi - lo <= max_bytes_ && !(a.write && !g.write && g.run != run_)) {
         g.lo = static_cast<i32>(lo);
         g.bytes = static_cast<u32>(hi - lo);
         g.write |= a.write;
@@ -104,34 +111,43 @@ class Planner {
   }
 
   void note_indexed(unsigned k, const Address& address, i64 disp, const OperandAccess& a) {
-    int* open = nullptr;
-    for (int& o : indexed_) {
-      if (o < 0) continue;
-      const Region& g = plan_.regions[static_cast<usize>(o)];
-      if (g.base == address.base && g.index == address.index && g.scale == address.scale) open = &o;
+    Indexed* with = nullptr;
+    for (Indexed& x : indexed_) {
+      if (x.open < 0) continue;
+      const Region& g = plan_.regions[static_cast<usize>(x.open)];
+      if (g.base == address.base && g.index == address.index && g.scale == address.scale) with = &x;
     }
-    if (!open) {
-      open = &indexed_[next_indexed_++ % kIndexed];
-      *open = -1;
+    if (!with) {
+      with = &indexed_[next_indexed_++ % kIndexed];
+      *with = {};
     }
-    i64 delta = 0;  // no region stays open when its base or index changes
-    note(plan_.operand[k], address, disp, a, *open, delta);
+    note(plan_.operand[k], address, disp, a, with->open, with->delta);
   }
 
-  /// The register changes, and by how much is known: what is off it with an index ends.
-  void moved(u8 reg) {
-    for (int& o : indexed_)
-      if (o >= 0 &&
-          (plan_.regions[static_cast<usize>(o)].base == reg || plan_.regions[static_cast<usize>(o)].index == reg))
-        o = -1;
+  /// The register changes by a known amount.
+  void moved(u8 reg, i64 by) {
+    const auto move = [](int& open, i64& delta, i64 by_) {
+      delta += by_;
+      if (delta > kFarthest || delta < -kFarthest) open = -1;
+    };
+    if (open_[reg] >= 0) move(open_[reg], delta_[reg], by);
+    for (Indexed& x : indexed_) {
+      if (x.open < 0) continue;
+      const Region& g = plan_.regions[static_cast<usize>(x.open)];
+      if (g.base == reg) move(x.open, x.delta, by);
+      if (g.index == reg) move(x.open, x.delta, by * (1 << g.scale));
+    }
   }
   void changed(u8 reg) {
     open_[reg] = -1;
-    moved(reg);
+    for (Indexed& x : indexed_)
+      if (x.open >= 0 && (plan_.regions[static_cast<usize>(x.open)].base == reg ||
+                          plan_.regions[static_cast<usize>(x.open)].index == reg))
+        x.open = -1;
   }
   void close_all() {
     std::fill(open_, open_ + 16, -1);
-    std::fill(indexed_, indexed_ + kIndexed, -1);
+    std::fill(indexed_, indexed_ + kIndexed, Indexed{});
   }
 
   /// Follows what the instruction does to base registers.
@@ -145,17 +161,15 @@ class Planner {
         ((i.reg & 7) == 0 || (i.reg & 7) == 5)) {
       adjusted = i.rm;
       by = (i.reg & 7) == 0 ? static_cast<i64>(i.imm) : -static_cast<i64>(i.imm);
+    } else if (i.map == Map::One && !i.vex && i.opsize == 8 && register_rm && i.opcode == 0xff && (i.reg & 7) < 2) {
+      adjusted = i.rm;
+      by = (i.reg & 7) == 0 ? 1 : -1;
     } else if (control_id(i) == EmitId::Lea && i.opsize == 8 && i.addrsize == 8 && i.has_mem && i.index == Reg::None &&
                i.base != Reg::None && static_cast<u8>(i.base) == i.reg) {
       adjusted = i.reg;
       by = i.disp;
     }
-    if (adjusted < 16) {
-      moved(adjusted);
-      delta_[adjusted] += by;
-      if (delta_[adjusted] > 4096 || delta_[adjusted] < -4096) open_[adjusted] = -1;
-      return;
-    }
+    if (adjusted < 16) return moved(adjusted, by);
     for (const Operand& o : i.row->op) {
       if (o.cls != RegClass::Gpr || !o.write) continue;
       if (o.where == Where::Reg)
@@ -175,12 +189,11 @@ class Planner {
         if (i.row->op[k].cls == RegClass::Gpr && i.row->op[k].write && i.op_bytes[k] == 1)
           for (u8 g = 0; g < 4; ++g) changed(g);
     if (!stack) return;
-    moved(4);
     if (control_id(i) == EmitId::Leave || control_id(i) == EmitId::RetImm) {
       changed(4);
       changed(5);
-    } else if (open_[4] >= 0) {
-      delta_[4] += s.write ? -static_cast<i64>(s.size) : static_cast<i64>(s.size);
+    } else {
+      moved(4, s.write ? -static_cast<i64>(s.size) : static_cast<i64>(s.size));
     }
   }
 
@@ -206,10 +219,18 @@ class Planner {
   std::span<const Insn> insns_;
   RegionPlan plan_;
   static constexpr unsigned kIndexed = 4;
-  int open_[16];           // by base register: its region, or -1
-  int indexed_[kIndexed];  // regions off a base and an index
-  unsigned next_indexed_ = 0;
+  static constexpr i64 kFarthest = 4096;
+  struct Indexed {  // region off a base and an index, or -1, and how far these have moved since
+    int open = -1;
+    i64 delta = 0;
+  };
+  usize turn_;  // instructions of a turn
+  bool per_turn_;
+  i64 max_bytes_;
+  int open_[16];  // by base register: its region, or -1
   i64 delta_[16] = {};
+  Indexed indexed_[kIndexed];
+  unsigned next_indexed_ = 0;
   unsigned run_ = 0;
 };
 }  // namespace
@@ -226,5 +247,7 @@ OperandAccess operand_access(const Insn& i) {
   return a;
 }
 
-RegionPlan plan_regions(std::span<const Insn> insns) { return Planner(insns).run(); }
+RegionPlan plan_regions(std::span<const Insn> insns, unsigned turns, bool per_turn) {
+  return Planner(insns, turns, per_turn).run();
+}
 }  // namespace pangea::jit

@@ -6,6 +6,10 @@
 // the host pointer that it found. If the one check fails, because of a page end, a right that only a later access
 // needs, or an empty TLB, the block is left for its *unmerged* variant at that instruction, which checks each access by
 // itself: so nothing faults early and nothing is checked twice.
+//
+// In a block that has several turns of a loop (block.h) ranges go on over the turns: bases move by constants there.
+// Such a range fails once before each page end. The loop then goes on in the variant whose ranges end with a turn
+// (kPerTurn), for as many turns, and comes back.
 #pragma once
 #include <array>
 #include <span>
@@ -34,14 +38,15 @@ struct AccessPlan {
   bool merged() const { return region != kNone && !first; }
 };
 struct RegionPlan {
-  static constexpr unsigned kMaxRegions = 8;  // pointers kept in VcpuState::jit_scratch
-  static constexpr i64 kMaxBytes = 256;       // a longer range would cross page ends too often
+  static constexpr unsigned kMaxRegions = 8;     // pointers kept in VcpuState::jit_scratch
+  static constexpr i64 kMaxBytes = 256;          // a longer range would cross page ends too often,
+  static constexpr i64 kMaxBytesOfTurns = 1024;  // but not that of a loop, which goes on in steps
   std::vector<Region> regions;
   std::array<AccessPlan, kMaxInsns> operand;  // the ModRM memory operand
   std::array<AccessPlan, kMaxInsns> stack;    // the implicit access of PUSH, POP, CALL, RET, LEAVE
 };
-/// Plans a block of 64-bit code.
-RegionPlan plan_regions(std::span<const x86::Insn> insns);
+/// Plans a block of 64-bit code. `turns`: of a loop, which it has; `per_turn`: no range goes on over them.
+RegionPlan plan_regions(std::span<const x86::Insn> insns, unsigned turns = 1, bool per_turn = false);
 
 /// Size and direction of an instruction's ModRM memory operand.
 struct OperandAccess {

@@ -146,7 +146,9 @@ Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target
   return Outcome::Next;
 }
 
-Block* Translator::emit_block(const BlockKey& key, const Lifted& lifted, bool hot) {
+Block* Translator::emit_block(const BlockKey& key, Lifted& lifted, bool hot) {
+  const bool bits64 = (key.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
+  const unsigned turns = hot && bits64 && !(key.kind & kUnmerged) ? repeat_loop(lifted, key.rip) : 1;
   auto block = std::make_unique<Block>();
   block->key = key;
   block->pages[0] = lifted.pages[0];
@@ -154,7 +156,7 @@ Block* Translator::emit_block(const BlockKey& key, const Lifted& lifted, bool ho
   block->page_count = lifted.page_count;
   block->guest_bytes = static_cast<u16>(lifted.bytes);
   Emitter e(HostAsm(cache_.next(), cache_.end()), *block, {lifted.insns.data(), lifted.count}, stubs_,
-            {options_.count_instructions, hot ? &hints_ : nullptr});
+            {options_.count_instructions, hot && !(key.kind & kPerTurn) ? &hints_ : nullptr, turns});
   PANGEA_ASSERT(e.emit());
   cache_.commit(e.code().here());
   stats_.translated_instructions += lifted.count;

@@ -25,9 +25,13 @@ struct Way {
   u32 mode;
   u32 kind = kPlain;
   bool hot = false;
+  unsigned turns = 1;
 };
 constexpr Way User{"user", kLong | Mode::kUser}, Kernel{"kernel", kLong},
-    Hot{"user, hot", kLong | Mode::kUser, kPlain, true}, Unmerged{"user, unmerged", kLong | Mode::kUser, kUnmerged},
+    Hot{"user, hot", kLong | Mode::kUser, kPlain, true},
+    Turns{"user, hot, two turns", kLong | Mode::kUser, kPlain, true, 2},
+    PerTurn{"user, hot, two turns, a range for each", kLong | Mode::kUser, kPerTurn, false, 2},
+    Unmerged{"user, unmerged", kLong | Mode::kUser, kUnmerged},
     Careful{"user, careful", kLong | Mode::kUser, kCareful | kOne},
     One{"user, one instruction", kLong | Mode::kUser, kOne}, KernelSmap{"kernel under SMAP", kLong | Mode::kSmap},
     KernelOpen{"kernel after STAC", kLong | Mode::kSmapOpen},
@@ -38,6 +42,8 @@ constexpr Way User{"user", kLong | Mode::kUser}, Kernel{"kernel", kLong},
 #define CODE_User ".code64\n"
 #define CODE_Kernel CODE_User
 #define CODE_Hot CODE_User
+#define CODE_Turns CODE_User
+#define CODE_PerTurn CODE_User
 #define CODE_Unmerged CODE_User
 #define CODE_Careful CODE_User
 #define CODE_One CODE_User
@@ -139,11 +145,12 @@ class Translation {
       const u64 at = kRip + static_cast<u64>(p - guest_.begin);
       out += fmt::format("  {:#x}  {}\n", at, disassemble(p, insns.back().length, at, size));
     }
+    for (usize turn = insns.size(), k = 0; k < turn * (guest_.way.turns - 1); ++k) insns.push_back(Insn(insns[k]));
     Hints hints;
     Block b;
     b.key = {.rip = kRip, .gpa = Gpa{kRip}, .mode = guest_.way.mode, .kind = guest_.way.kind};
     Emitter e(HostAsm(buffer_.data() + kCode, buffer_.data() + buffer_.size()), b, insns, stubs_,
-              {true, guest_.way.hot ? &hints : nullptr});
+              {true, guest_.way.hot ? &hints : nullptr, guest_.way.turns});
     EXPECT_TRUE(e.emit()) << guest_.name;
     for (usize k = 0; k < b.links.size(); ++k)
       named_[reinterpret_cast<u64>(&b.links[k])] =
