@@ -6,6 +6,7 @@
 #include "devices/firmware/fw_cfg.h"
 #include "devices/misc/debug_ports.h"
 #include "devices/misc/i8042.h"
+#include "devices/misc/pc_testdev.h"
 #include "devices/misc/reset_control.h"
 #include "devices/pci/i440fx.h"
 #include "devices/pci/pci_host.h"
@@ -76,6 +77,7 @@ struct Board {
         reset(machine),
         exit(machine),
         debugcon(&host),
+        testdev(irqs),
         fw(space, &dma),
         router(irqs),
         pci(router),
@@ -102,6 +104,7 @@ struct Board {
             {&exit, {{0, 2}}, {{0, 1}}},
             {&debugcon, {{0, 1}}, {{0, 1}}},
             {&post, {{0, 1}}, {{0, 1}}},
+            {&testdev, {{0, 12}, {0x100, 24}, {0x10000, 64}}, {{0, 4}, {0x10000, 8}}},
             {&fw, {{0, 12}}, {{0, 2}, {4, 4}}},
             {&pci, {{0, 8}}, {{0, 4}}},
             {&apic_page,
@@ -149,6 +152,7 @@ struct Board {
   DebugExit exit;
   DebugConsole debugcon;
   PostPort post;
+  PcTestdev testdev;
   FwCfg fw;
   PirqRouter router;
   PciHost pci;

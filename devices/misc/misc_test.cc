@@ -2,7 +2,9 @@
 
 #include "devices/misc/debug_ports.h"
 #include "devices/misc/i8042.h"
+#include "devices/misc/pc_testdev.h"
 #include "devices/misc/reset_control.h"
+#include "devices/test_board.h"
 #include "devices/test_support.h"
 
 namespace pangea::devices {
@@ -51,6 +53,35 @@ TEST(DebugPorts, ConsoleAndPost) {
   PostPort p;
   p.write(0, 1, 0xab);
   EXPECT_EQ(p.read(0, 1), 0xabu);
+}
+
+TEST(PcTestdev, KeepsWhatIsWrittenInEveryWidth) {
+  testing::Board b;
+  PcTestdev& t = b.testdev;
+  t.write(PcTestdev::kLatch, 4, 0x44332211);
+  EXPECT_EQ(t.read(PcTestdev::kLatch, 2), 0x2211u);
+  EXPECT_EQ(t.read(PcTestdev::kByteLatch + 1, 1), 0x22u) << "the same latch";
+  t.write(PcTestdev::kLatch + 2, 2, 0xabcd);
+  EXPECT_EQ(t.read(PcTestdev::kLatch, 4), 0xabcd2211u);
+  t.write(PcTestdev::kMemory + 0xfffe, 4, 0x9988);
+  EXPECT_EQ(t.read(PcTestdev::kMemory + 0xfffe, 4), 0xffff9988u) << "it ends there";
+  t.write(PcTestdev::kFlush, 4, 0x1000);
+  EXPECT_EQ(t.read(PcTestdev::kLatch, 4), 0xabcd2211u);
+  t.reset();
+  EXPECT_EQ(t.read(PcTestdev::kLatch, 4), 0u);
+  EXPECT_EQ(t.read(PcTestdev::kMemory + 0xfffe, 2), 0u);
+}
+
+TEST(PcTestdev, MovesTheWires) {
+  testing::Board b;
+  b.testdev.write(PcTestdev::kWires + 14, 1, 1);
+  EXPECT_TRUE(b.irqs.level(14));
+  b.testdev.write(PcTestdev::kWires + 14, 1, 0);
+  EXPECT_FALSE(b.irqs.level(14));
+  b.testdev.write(PcTestdev::kWires + 23, 1, 1);
+  b.testdev.write(PcTestdev::kWires + 24, 1, 1);
+  b.testdev.reset();
+  EXPECT_FALSE(b.irqs.level(23));
 }
 
 struct Keyboard {

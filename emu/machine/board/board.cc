@@ -142,8 +142,30 @@ Status Board::map_others(const MachinePlan& plan, const RunOptions& options) {
   if (Status s = io_.map_mmio(Gpa{kIoApicBase}, IoApic::kWindow, io_apic_); !s) return s;
   if (plan.hpet)
     if (Status s = io_.map_mmio(Gpa{kHpetBase}, Hpet::kWindow, hpet_); !s) return s;
+  if (options.pc_testdev)
+    if (Status s = map_testdev(!options.debugcon.empty()); !s) return s;
   if (!options.debug_exit) return ok();
   return io_.map_pio(options.debug_exit->port, options.debug_exit->bytes, debug_exit_);
+}
+
+/// `console`: port 0xe9, which lies in the byte latch, belongs to the debug console.
+Status Board::map_testdev(bool console) {
+  using T = PcTestdev;
+  testdev_ = std::make_unique<T>(irqs_);
+  struct Row {
+    u16 first;
+    u32 count;
+    u64 offset;
+  };
+  const Row rows[] = {{T::kLatchPort, 4, T::kLatch},
+                      {T::kFlushPort, 4, T::kFlush},
+                      {T::kByteLatchPort, 4, T::kByteLatch},
+                      {T::kWirePort, IsaIrqs::kWires, T::kWires}};
+  for (const Row& r : rows)
+    if (Status s = io_.map_pio(r.first, r.count, *testdev_, r.offset); !s) return s;
+  if (console)
+    if (Status s = io_.map_pio(DebugConsole::kBochsPort, 1, *debug_console_); !s) return s;
+  return io_.map_mmio(Gpa{T::kMemoryBase}, T::kMemoryBytes, *testdev_, T::kMemory);
 }
 
 void Board::connect(LocalApic& boot_apic) {
@@ -184,6 +206,7 @@ void Board::reset() {
                              debug_console_.get(),
                              &firmware_config_};
   for (Device* d : devices) d->reset();
+  if (testdev_) testdev_->reset();
   pirqs_.reset();
   for (SerialLine& line : serial_) line.uart->reset();
 }

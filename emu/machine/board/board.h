@@ -9,6 +9,7 @@
 #include "devices/irq/isa_irqs.h"
 #include "devices/misc/debug_ports.h"
 #include "devices/misc/i8042.h"
+#include "devices/misc/pc_testdev.h"
 #include "devices/misc/reset_control.h"
 #include "devices/pci/i440fx.h"
 #include "devices/serial/uart.h"
@@ -73,6 +74,7 @@ class Board {
   Status open_consoles(const RunOptions& options, RunControl& control, BootWatch& watch);
   Status fill_firmware_config(const MachinePlan& plan);
   Status map_legacy();
+  Status map_testdev(bool console);
   Status map_others(const MachinePlan& plan, const RunOptions& options);
 
   devices::AddressSpace io_;
@@ -90,6 +92,7 @@ class Board {
   devices::ResetControl reset_control_;
   devices::PostPort post_;
   devices::DebugExit debug_exit_;
+  std::unique_ptr<devices::PcTestdev> testdev_;  // where it was asked for
   devices::FwCfg firmware_config_;
   devices::PirqRouter pirqs_;
   devices::PciHost pci_;

@@ -91,6 +91,8 @@ TEST(Cli, EverythingTogether) {
   EXPECT_TRUE(o.no_reboot && o.start_stopped && o.one_insn_per_block && o.check_coherence && !o.hpet);
   EXPECT_EQ(o.torture_seed, 0x12u);
   EXPECT_EQ(o.gdb, "tcp::1234");
+  EXPECT_FALSE(o.pc_testdev);
+  EXPECT_TRUE(run({"-device", "isa-debug-exit", "-device", "pc-testdev", "-vnc", "none"}).pc_testdev);
   ASSERT_TRUE(o.debug_exit);
   EXPECT_EQ(o.debug_exit->port, 0xf4);
   EXPECT_EQ(o.debug_exit->bytes, 4);
@@ -125,7 +127,8 @@ TEST(Cli, ErrorsSayWhatAndWhatToDo) {
   EXPECT_EQ(error({"-accel", "kvm"}), "-accel kvm: Pangea always translates; leave it out");
   EXPECT_EQ(error({"-nographic=1"}), "-nographic: takes no value; see -h");
   EXPECT_EQ(error({"-device", "e1000"}),
-            "-device e1000: not supported; the device there is: isa-debug-exit,iobase=0xf4,iosize=4");
+            "-device e1000: not supported; the devices there are: isa-debug-exit,iobase=0xf4,iosize=4 and pc-testdev");
+  EXPECT_EQ(error({"-vnc", ":0"}), "-vnc :0: not supported; write -vnc none");
 }
 
 TEST(Cli, TheSandboxIsOnUnlessItIsTurnedOff) {

@@ -44,6 +44,7 @@ struct RunOptions {
   std::vector<std::string> serial;  // back ends of COM1..COM4 as QEMU spells them; empty: mon:stdio
   std::string debugcon;             // back end of port 0xe9; empty: none
   std::optional<DebugExitOption> debug_exit;
+  bool pc_testdev = false;
   RtcOption rtc;
   bool hpet = true;
   bool no_reboot = false;

@@ -1,7 +1,7 @@
-#include <CLI/CLI.hpp>
 #include <ctime>
 
 #include "emu/base/log.h"
+#include "emu/machine/cli/given.h"
 #include "emu/machine/cli/number.h"
 #include "emu/machine/cli/option_table.h"
 #include "emu/machine/cli/options.h"
@@ -18,49 +18,6 @@ constexpr u64 kMi = u64{1} << 20;
 constexpr u32 kMaxVcpus = 255;  // APIC id 255 is the xAPIC broadcast
 constexpr u32 kMaxNodes = 64;
 constexpr u64 kLastFirstPort = 65531;  // a node has five channels
-
-/// Values of every option that was given, in order.
-using Given = std::map<std::string, std::vector<std::string>>;
-
-bool given(const Given& g, const char* name) { return g.contains(name); }
-/// The last value counts, as in QEMU.
-std::string last(const Given& g, const char* name, std::string otherwise = {}) {
-  const auto it = g.find(name);
-  return it == g.end() ? otherwise : it->second.back();
-}
-std::vector<std::string> all(const Given& g, const char* name) {
-  const auto it = g.find(name);
-  return it == g.end() ? std::vector<std::string>{} : it->second;
-}
-
-/// Lets CLI11 read normalised arguments against the table.
-Result<Given> collect(std::span<const OptionRow> rows, const std::vector<std::string>& arguments) {
-  auto normal = normalise_arguments(rows, arguments);
-  if (!normal) return normal.error();
-  CLI::App app;
-  app.set_help_flag();
-  Given values;
-  for (const OptionRow& r : rows) {
-    const std::string name = r.name;
-    if (r.argument)
-      app.add_option_function<std::vector<std::string>>("--" + name,
-                                                        [&values, name](const std::vector<std::string>& v) {
-                                                          for (const std::string& guarded : v)
-                                                            values[name].push_back(guarded.substr(1));
-                                                        })
-          ->expected(1, CLI::detail::expected_max_vector_size)
-          ->allow_extra_args(false);
-    else
-      app.add_flag_callback("--" + name, [&values, name] { values[name] = {""}; });
-  }
-  std::vector<std::string> reversed(normal->rbegin(), normal->rend());
-  try {
-    app.parse(reversed);
-  } catch (const CLI::ParseError& e) {
-    return Error{"command line", e.what(), "see -h"};
-  }
-  return values;
-}
 
 Status read_memory(const Given& g, RunOptions& out) {
   if (!given(g, "m")) return ok();
@@ -126,8 +83,13 @@ Status read_machine(const Given& g, RunOptions& out) {
 Status read_devices(const Given& g, RunOptions& out) {
   for (const std::string& text : all(g, "device")) {
     const auto items = parse_key_values(text);
+    if (text == "pc-testdev") {
+      out.pc_testdev = true;
+      continue;
+    }
     if (items.empty() || items[0].first != "isa-debug-exit")
-      return Error{"-device " + text, "not supported", "the device there is: isa-debug-exit,iobase=0xf4,iosize=4"};
+      return Error{"-device " + text, "not supported",
+                   "the devices there are: isa-debug-exit,iobase=0xf4,iosize=4 and pc-testdev"};
     DebugExitOption d;
     for (usize i = 1; i < items.size(); ++i) {
       const auto& [key, value] = items[i];
@@ -166,9 +128,9 @@ Status read_rtc(const Given& g, RunOptions& out) {
 
 /// Options whose only useful value is one word.
 Status read_words(const Given& g) {
-  const std::pair<const char*, const char*> rows[] = {{"display", "none"}, {"vga", "none"}, {"parallel", "none"},
-                                                      {"net", "none"},     {"nic", "none"}, {"check", "coherence"},
-                                                      {"monitor", "none"}};
+  const std::pair<const char*, const char*> rows[] = {{"display", "none"},    {"vga", "none"},    {"vnc", "none"},
+                                                      {"parallel", "none"},   {"net", "none"},    {"nic", "none"},
+                                                      {"check", "coherence"}, {"monitor", "none"}};
   for (const auto& [name, word] : rows) {
     const std::string v = last(g, name, word);
     if (v == word || (v == "null" && std::string_view(name) == "monitor")) continue;
