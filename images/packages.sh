@@ -13,8 +13,9 @@ GUEST_PACKAGES=(gcc libc6-dev cpio gzip)
 # To run it between two network namespaces.
 NETNS_PACKAGES=(iproute2)
 
-# To test, and to measure against QEMU.
+# To test, to fuzz with coverage, and to measure against QEMU.
 TEST_PACKAGES=(iproute2 procps spin)
+FUZZ_PACKAGES=(clang llvm libclang-rt-14-dev)
 QEMU_PACKAGES=(qemu-system-x86 seabios)
 
 # ensure_packages PACKAGE...: installs what is missing of them; ends the script with one line when it cannot.
@@ -59,4 +60,44 @@ fetch_package() {
   mkdir -p "$dir"
   dpkg-deb -x "$holder"/*.deb "$dir" || die "cannot unpack $package"
   rm -rf "$holder"
+}
+
+# missing_libraries PROGRAM ROOT: names of the shared libraries that it or one of them needs and ROOT does not have.
+# program_libraries: paths in ROOT of those that it has.
+missing_libraries() { walk_libraries "$@" | sed -n 's/^missing //p' | sort -u; }
+program_libraries() { walk_libraries "$@" | sed -n 's/^found //p' | sort -u; }
+walk_libraries() {
+  local root=$2 queue=("$1") file name path
+  local -A seen=()
+  while ((${#queue[@]} > 0)); do
+    file=${queue[0]} queue=("${queue[@]:1}")
+    while read -r name; do
+      [[ -z ${seen[$name]:-} ]] || continue
+      seen[$name]=1
+      path=$(find "$root/lib/x86_64-linux-gnu" "$root/usr/lib/x86_64-linux-gnu" -maxdepth 1 -name "$name" 2>/dev/null | head -n 1)
+      if [[ -n $path ]]; then
+        echo "found $path" && queue+=("$path")
+      else
+        echo "missing $name"
+      fi
+    done < <(objdump -p "$file" | awk '$1 == "NEEDED" && $2 !~ /^ld-linux/ { print $2 }')
+  done
+}
+
+# fetch_program PACKAGE PATH DIR: unpacks PACKAGE under DIR, and of the packages that it depends on as many as it takes for
+# all libraries of the program PATH to be there.
+fetch_program() {
+  local dir=$3 round package
+  local -A have=([$1]=1)
+  fetch_package "$1" "$dir" || return 1
+  for round in 1 2 3 4; do
+    [[ -n $(missing_libraries "$dir$2" "$dir") ]] || return 0
+    for package in $(apt-cache depends "${!have[@]}" | sed -n 's/^ *Depends: \(lib[^ ]*\|zlib[^ ]*\)$/\1/p' | sort -u); do
+      [[ -z ${have[$package]:-} ]] || continue
+      have[$package]=1
+      fetch_package "$package" "$dir" || return 1
+    done
+  done
+  log "$1 needs libraries that its packages do not bring: $(missing_libraries "$dir$2" "$dir" | tr '\n' ' ')"
+  return 1
 }

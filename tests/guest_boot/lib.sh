@@ -119,6 +119,9 @@ await_machine() {
   took_ms=$(($(now_ms) - started_ms))
 }
 
+# Children of the process that was started, in order of their birth: the other nodes.
+node_children() { ps -o pid= --ppid "$machine_pid" --sort=start_time | tr -d ' '; }
+
 # report_machine: lets a machine that will be ended say twice, into `errors`, what its vCPUs do and wait for.
 report_machine() {
   local i pid
