@@ -48,6 +48,7 @@ struct InsnRecord {
   u16 guest = 0;               // offset of its first guest byte
   bool flags_in_host = false;  // at its native operation the guest's flags are in the host's RFLAGS,
   bool waits_for_fpu = false;  // a pending unmasked x87 exception comes before its memory faults
+  u16 releases = 0;            // RET: bytes that it takes off the stack beyond its target
   u64 recipe = 0;              // or by this packed Recipe, else saved
 };
 struct ColdRecord {
@@ -65,7 +66,7 @@ struct ExecRecord {
   bool resumes = false;  // generated code may go on elsewhere; else the dispatcher must see it
   static constexpr u8 kPause = 0xff;
   u8 vector = 0;  // kPause: end with Outcome::Pause; else not 0: raise this exception instead (#UD 6 or #NM 7: the mode
-                  // forbids the form)
+                  // forbids the form; #GP 13: a branch to nowhere)
 };
 
 struct Block {

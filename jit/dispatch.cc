@@ -1,5 +1,8 @@
 // The dispatcher: from block to block on behalf of one vCPU, until something needs the machine.
+#include <utility>
+
 #include "emu/base/log.h"
+#include "emu/x86/segment_load.h"
 #include "jit/layout.h"
 #include "jit/recipe.h"
 #include "jit/translator.h"
@@ -65,8 +68,23 @@ Exit Translator::enter(Runner& r, Block& b) {
   if (r.recipe) s.jit_flags_ax = flags_image(evaluate(Recipe::unpack(r.recipe), s));
   r.recipe = 0;
   s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
+  const bool found_nothing = e.kind == ExitKind::Indirect || e.kind == ExitKind::Request;
+  if (found_nothing && !is_canonical(s.rip) && undo_return(r)) {
+    r.keep_returns = false;
+    return {ExitKind::Outcome, static_cast<u64>(raise_gp(r.c))};
+  }
   r.keep_returns = e.kind == ExitKind::Link || e.kind == ExitKind::Indirect;
   return e;
+}
+
+/// The target is not canonical. If a predicted RET led there: the state is as before it. Other branches have looked
+/// (Emitter::check_target).
+bool Translator::undo_return(Runner& r) {
+  VcpuState& s = r.c.state();
+  const u64 branch = std::exchange(s.jit_scratch[kScratchBranch], 0);
+  if (!cache_.contains_executable(branch)) return false;
+  s.gpr[4] -= 8u + leave_at(r, branch).releases;
+  return true;
 }
 
 u64 Translator::resume(Runner& r) {

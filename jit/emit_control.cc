@@ -7,6 +7,7 @@
 // Calls and returns use the host's own, for its predictor's sake (returns.h).
 //
 // Exit requests are polled where a cycle must pass: on backward direct jumps and on all indirect ones.
+#include "emu/x86/segment_load.h"
 #include "jit/emitter.h"
 
 namespace pangea::jit {
@@ -31,8 +32,55 @@ bool Emitter::same_page(u64 rip) const {
   return (here ^ there) >> kPageShift == 0;
 }
 
+/// A branch of 64-bit code to an address that is not canonical: #GP(0) at the branch, nothing has changed. (What runs
+/// into such an address without a branch faults there.) SDM Vol. 2A, CALL and JMP; Vol. 2B, RET.
+///
+/// A RET that is predicted would pay too much for the check: RAX tells where it is until the target has been found, and
+/// Translator::enter looks at what was not found.
+bool Emitter::bad_target(u64 rip) const { return bits64() && rip != next_rip() && !is_canonical(rip); }
+
+ExecRecord& Emitter::bad_target_record() {
+  ExecRecord& r = exec_record(true);
+  r.vector = static_cast<u8>(Vector::GP);
+  r.remaining = 0;  // the branch is the last that counts
+  return r;
+}
+
+/// Instead of a direct branch.
+void Emitter::emit_bad_target() {
+  to_memory();
+  a_.mov_imm(kT0, reinterpret_cast<u64>(&bad_target_record()));
+  a_.call_to(stubs_.exec);
+}
+
+/// Compares: above if kT0 is not canonical.
+void Emitter::test_target() {
+  a_.mov(RAX, kT0);
+  a_.sar_imm(RAX, 47);  // 0 or -1
+  a_.alu_imm(Alu::Add, RAX, 1, false);
+  a_.alu_imm(Alu::Cmp, RAX, 1, false);
+}
+
+/// kT0 is the target of an indirect branch that has not changed anything yet; the flags are in memory.
+void Emitter::check_target() {
+  if (!bits64()) return;
+  test_target();
+  Cold c{Cold::BadTarget};
+  c.from = a_.jcc(Cond::A);
+  c.value = reinterpret_cast<u64>(&bad_target_record());
+  c.tag = static_cast<i32>(pending_sp_);
+  colds_.push_back(c);
+}
+
 /// Ends the block with a jump to `rip`. The flags go along by recipe where they can, else through memory.
 void Emitter::exit_to(u64 rip) {
+  if (bad_target(rip)) return emit_bad_target();
+  if (bits64() && !is_canonical(rip)) {  // without a branch
+    to_memory();
+    a_.mov_imm(kT0, rip);
+    a_.mov_imm(RAX, 0);
+    return a_.jmp_to(stubs_.exit_request);
+  }
   if (block_.key.kind & kOne) {
     to_memory();
     a_.mov_imm(kT0, rip);
@@ -81,9 +129,11 @@ void Emitter::transfer(u64 rip, bool call) {
 void Emitter::landing(u64 rip) {
   if (HostAsm::fits32(rip)) {
     a_.alu_imm(Alu::Cmp, kT0, static_cast<i32>(rip), true);
-  } else {
-    a_.mov_imm(RAX, rip);
-    a_.op_rr(0x39, RAX, kT0, true);
+  } else {  // RAX is taken
+    Cold c{Cold::Constant};
+    c.from = a_.cmp_constant(kT0);
+    c.value = rip;
+    colds_.push_back(c);
   }
   HostAsm::bind(a_.jcc(Cond::NE), stubs_.indirect[static_cast<unsigned>(bank())]);
   transfer(rip, false);
@@ -124,6 +174,11 @@ void Emitter::exit_indirect(bool call) {
     a_.call_to(stubs_.indirect[static_cast<unsigned>(bank())]);
     return landing(next_rip());
   }
+  HostAsm::bind(jump_cached(), stubs_.exit_indirect);
+}
+
+/// Jumps to the block at the RIP in kT0 if the jump cache has it. Returns the jump that is taken if not.
+u8* Emitter::jump_cached() {
   const i32 jumps = off_jumps(bank());
   a_.mov32(RAX, kT0);
   a_.shr_imm(RAX, kJumpFold);
@@ -132,8 +187,9 @@ void Emitter::exit_indirect(bool call) {
   a_.shl_imm(RAX, 4);
   static_assert(sizeof(JumpCacheEntry) == 16);
   a_.alu_mem(Alu::Cmp, kT0, gs_at(RAX, jumps + static_cast<i32>(offsetof(JumpCacheEntry, rip))));
-  HostAsm::bind(a_.jcc(Cond::NE), stubs_.exit_indirect);
+  u8* missing = a_.jcc(Cond::NE);
   a_.jmp_mem(gs_at(RAX, jumps + static_cast<i32>(offsetof(JumpCacheEntry, host))));
+  return missing;
 }
 
 void Emitter::do_Jcc(const Insn& i) {
@@ -192,13 +248,32 @@ void Emitter::load_target(const Insn& i, unsigned bytes) {
 
 void Emitter::do_JmpRm(const Insn& i) {
   load_target(i, bits64() ? 8 : i.opsize);
-  exit_indirect(false);
   end_block();
+  if (!bits64() || (block_.key.kind & kOne)) {
+    check_target();
+    return exit_indirect(false);
+  }
+  // The target is looked at where it is not found.
+  const u64 record = reinterpret_cast<u64>(&bad_target_record());
+  const auto checked = [&](u8* from, const u8* to) {
+    Cold c{Cold::CheckedExit};
+    c.from = from;
+    c.retry = const_cast<u8*>(to);
+    c.value = record;
+    colds_.push_back(c);
+  };
+  a_.alu_mem_imm(Alu::Cmp, gs_at(kOffExitRequest), 0, false);
+  checked(a_.jcc(Cond::NE), stubs_.exit_request);
+  checked(jump_cached(), stubs_.exit_indirect);
 }
 
 void Emitter::do_CallRel(const Insn& i) {
   const unsigned bytes = bits64() ? 8 : i.opsize;
   const u64 target = truncate_ip(next_rip() + i.imm) & (bytes == 2 ? 0xffff : ~u64{0});
+  if (bad_target(target)) {
+    emit_bad_target();
+    return end_block();
+  }
   push_return(bytes);
   to_memory();
   end_block();
@@ -227,6 +302,7 @@ void Emitter::push_return(unsigned bytes) {
 void Emitter::do_CallRm(const Insn& i) {
   const unsigned bytes = bits64() ? 8 : i.opsize;
   load_target(i, bytes);
+  check_target();
   a_.store(gs_at(off_scratch(kScratchValue0)), kT0);
   push_return(bytes);
   a_.load(kT0, gs_at(off_scratch(kScratchValue0)));
@@ -239,9 +315,15 @@ void Emitter::do_Ret(const Insn& i) {
   const HostMem m = stack_operand(0, bytes, true, false);
   to_memory();
   load_sized(kT0, m, bytes);
+  block_.insns.back().releases = static_cast<u16>(i.imm_bytes ? i.imm : 0);
+  const bool predicted = !(block_.key.kind & kOne) && predicts();
+  if (!predicted)
+    check_target();
+  else if (bits64())
+    a_.lea_here(RAX);
   add_sp(static_cast<i64>(bytes + (i.imm_bytes ? i.imm & 0xffff : 0)));
   end_block();
-  if ((block_.key.kind & kOne) || !predicts()) return exit_indirect(false);
+  if (!predicted) return exit_indirect(false);
   poll_indirect();
   a_.ret();
 }
@@ -264,6 +346,10 @@ void Emitter::do_Loop(const Insn& i) {
   not_taken[1] = a_.jcc(Cond::E);
   flags_ = Flags::Memory;
   recipe_ = {};
+  if (bad_target(target)) {  // the count is as before
+    a_.lea(RAX, at(RCX, 1), i.addrsize == 8);
+    write_guest(1, RAX, i.addrsize);
+  }
   exit_to(target);
   for (u8* p : not_taken)
     if (p) a_.bind_here(p);

@@ -1,6 +1,7 @@
 #include "jit/emitter.h"
 
 #include "emu/x86/exec/exec.h"
+#include "emu/x86/segment_load.h"
 
 namespace pangea::jit {
 using namespace x86;
@@ -27,6 +28,11 @@ bool waits_for_fpu(const Insn& i) {
   if (!(i.row->attr & (kX87 | kMmx))) return false;
   const bool control_word = i.row->opcode == 0xd9 || i.row->opcode == 0xdd;
   return !(control_word && i.row->map == Map::One && i.row->reg == 7);  // FNSTCW, FNSTSW
+}
+/// Whether a direct branch from there may lead to an address that is not canonical.
+bool beside_the_hole(u64 rip) {
+  constexpr u64 kReach = (u64{1} << 31) + kPageSize;
+  return !is_canonical(rip + kReach) || !is_canonical(rip - kReach);
 }
 bool is_jcc(const Insn& i) { return i.row->cls == IsaClass::Control && i.row->id == static_cast<u16>(EmitId::Jcc); }
 /// PAUSE leaves the block, so that a spinning vCPU lets others run.
@@ -58,7 +64,7 @@ bool Emitter::emit() {
   colds_.reserve(insns_.size() + 2);
   usize execs = 0;
   for (const Insn& i : insns_) execs += i.row->cls == IsaClass::Exec || is_pause(i) || forbidden(i, block_.key.mode);
-  block_.execs.reserve(execs);
+  block_.execs.reserve(execs + 1 + (beside_the_hole(rip_) ? insns_.size() : 0));
   block_.counted = static_cast<u16>(insns_.size());
   usize side_exits = 0;
   for (unsigned k = 0; k + 1 < insns_.size(); ++k) {
@@ -111,7 +117,7 @@ bool Emitter::emit_insn() {
   const Insn& i = insn();
   count_block();
   block_.insns.push_back({static_cast<u16>(a_.size()), static_cast<u16>(rip_ - block_.key.rip), flags_ == Flags::Host,
-                          waits_for_fpu(i), flags_ == Flags::Recipe ? recipe_.pack() : 0});
+                          waits_for_fpu(i), 0, flags_ == Flags::Recipe ? recipe_.pack() : 0});
   before_insn(i);
   careful_access_ = false;
   access_slot_ = 0;
@@ -159,7 +165,7 @@ void Emitter::call_exec(bool leaves) {
 }
 
 /// Record of the current instruction, for the exec stub.
-const ExecRecord& Emitter::exec_record(bool leaves) {
+ExecRecord& Emitter::exec_record(bool leaves) {
   const Insn& i = insn();
   ExecRecord& r = block_.execs.emplace_back();
   r.insn = i;
@@ -203,12 +209,21 @@ void Emitter::emit_cold() {
   for (usize k = 0; k < colds_.size(); ++k) {  // Unmerge adds to the list
     Cold c = colds_[k];
     if (c.kind == Cold::SideExit) continue;
+    if (c.kind == Cold::Constant) {  // in an instruction that never runs, for disassemblers' sake
+      a_.b(0x48);
+      a_.b(0xb8 | RAX);
+      a_.bind_here(c.from);
+      a_.d(static_cast<u32>(c.value));
+      a_.d(static_cast<u32>(c.value >> 32));
+      continue;
+    }
     a_.bind_here(c.from);
     u8 *look = nullptr, *again = nullptr;
     if (c.hint != Hints::kNone) again = correct_hint(c, look);
     if (c.kind == Cold::Miss && again) c.retry = again;
     switch (c.kind) {
-      case Cold::SideExit: break;
+      case Cold::SideExit:
+      case Cold::Constant: break;
       case Cold::Miss:
         a_.alu_mem(Alu::Add, kT0, gs_at(RAX, c.tag));  // the linear address again
         [[fallthrough]];
@@ -240,6 +255,15 @@ void Emitter::emit_cold() {
         save_cold(c);
         a_.mov_imm(kT0, c.value);
         a_.jmp_to(stubs_.exit_request);
+        break;
+      case Cold::CheckedExit:
+        test_target();
+        HostAsm::bind(a_.jcc(Cond::BE), c.retry);
+        [[fallthrough]];
+      case Cold::BadTarget:
+        if (c.tag) a_.lea(kGuestRsp, at(kGuestRsp, c.tag));
+        a_.mov_imm(kT0, c.value);
+        a_.call_to(stubs_.exec);
         break;
       case Cold::IndirectCall:
         a_.mov_imm(kT0, c.value);

@@ -61,7 +61,7 @@ class Emitter {
   bool emit_insn();
   void emit_exec();
   void call_exec(bool leaves);
-  const ExecRecord& exec_record(bool leaves);
+  ExecRecord& exec_record(bool leaves);
   void emit_cold();
   void count_block();
   /// Instructions by which the count is too high when `done` of the block have retired; `at`: where it is left.
@@ -160,19 +160,38 @@ class Emitter {
   void emit_side_exits();
   void end_block() { ended_ = true; }
   void load_target(const Insn& i, unsigned bytes);
+  bool bad_target(u64 rip) const;
+  ExecRecord& bad_target_record();
+  void emit_bad_target();
+  void test_target();
+  void check_target();
+  u8* jump_cached();
   void push_return(unsigned bytes);
   void push_value_in_scratch(unsigned bytes);
   void store_sized(const HostMem& m, u8 reg, unsigned bytes);
   void load_sized(u8 reg, const HostMem& m, unsigned bytes);
 
   struct Cold {
-    enum Kind : u8 { Miss, MissConstant, Exec, Unmerge, Link, ExitAt, Indirect, IndirectCall, SideExit } kind;
+    enum Kind : u8 {
+      Miss,
+      MissConstant,
+      Exec,
+      Unmerge,
+      Link,
+      ExitAt,
+      Indirect,
+      IndirectCall,
+      SideExit,
+      BadTarget,
+      CheckedExit,
+      Constant
+    } kind;
     u8* from = nullptr;  // rel32 that leads here
     u8* retry = nullptr;
     u32 descriptor = 0;
     u64 value = 0;  // gva or rip
     u16 insn = 0;
-    i32 tag = 0;  // offset of the tag array to undo the subtraction
+    i32 tag = 0;  // offset of the tag array to undo the subtraction; BadTarget: what is still to be added to RSP
     unsigned link = 0;
     u64 recipe = 0;           // the flags are by this recipe and have to be saved
     u16 hint = Hints::kNone;  // slot; then: `resume` with the right entry, if the access of `size` bytes is in it

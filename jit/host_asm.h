@@ -146,9 +146,29 @@ class HostAsm {
     op_rr(0xc1, 5, reg, false);
     b(n);
   }
+  void sar_imm(u8 reg, u8 n) {  // 64 bits
+    op_rr(0xc1, 7, reg, true);
+    b(n);
+  }
   void shl_imm(u8 reg, u8 n) {
     op_rr(0xc1, 4, reg, false);
     b(n);
+  }
+  /// reg = address of the next instruction.
+  void lea_here(u8 reg) {
+    rex_w_modrm_rip(0x8d, reg);
+    d(0);
+  }
+  /// CMP reg, [RIP + disp32]; returns the displacement, for bind().
+  u8* cmp_constant(u8 reg) {
+    rex_w_modrm_rip(0x3b, reg);
+    d(0);
+    return here() - 4;
+  }
+  void rex_w_modrm_rip(u8 opcode, u8 reg) {
+    b(static_cast<u8>(0x48 | (reg & 8 ? 4 : 0)));
+    b(opcode);
+    b(static_cast<u8>(((reg & 7) << 3) | 5));
   }
   void lahf() { b(0x9f); }
   void sahf() { b(0x9e); }

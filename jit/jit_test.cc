@@ -107,35 +107,6 @@ TEST(Jit, VectorsX87AndAlignment) {
   EXPECT_EQ(f.vcpu->state().gpr[11], f.get64(0x400010));
 }
 
-// Alignment is of the linear address: it comes before what the page walk says. Plain, off a constant, over a page end.
-GUEST(misaligned1, "mov $0x40000008,%ebx\nmovaps (%rbx),%xmm0\n")
-GUEST(misaligned2, "movaps %xmm0,0x3ffffff8\n")
-GUEST(misaligned3, "mov $0x3ffffff8,%ebx\nlock cmpxchg16b (%rbx)\n")
-GUEST(aligned1, "mov $0x40000010,%ebx\nmovaps (%rbx),%xmm0\n")
-TEST(Jit, AlignmentBeforePageFaults) {
-  for (const bool one : {false, true}) {
-    EngineOptions o;
-    o.one_insn_per_block = one;
-    Fixture f(o);
-    f.put64(0x3000 + 8 * 511, 0);
-    const auto vector = [&f] {
-      f.engine->code_page_lost(page_of(Gpa{Fixture::kCode}));
-      f.vcpu->state().rip = Fixture::kCode;
-      f.vcpu->state().exception = {};
-      EXPECT_EQ(f.run(), Outcome::Fault);
-      return f.vcpu->state().exception.vector;
-    };
-    LOAD(f, misaligned1);
-    EXPECT_EQ(vector(), Vector::GP);
-    LOAD(f, misaligned2);
-    EXPECT_EQ(vector(), Vector::GP);
-    LOAD(f, misaligned3);
-    EXPECT_EQ(vector(), Vector::GP);
-    LOAD(f, aligned1);
-    EXPECT_EQ(vector(), Vector::PF);
-  }
-}
-
 GUEST(implicit,
       "mov $6,%eax\nmov $7,%ecx\nmul %ecx\nmov %eax,%ebx\nmov $42,%eax\nmov $9,%r10d\nmov $42,%esi\nmov %rsi,0x400000\n"
       "lock cmpxchg %r10,0x400000\nmov 0x400000,%r15\nmov $1,%eax\ncmpxchg %rcx,%r15\ncqo\nmov $0x80,%al\ncbw\n"

@@ -58,6 +58,7 @@ enum Scratch : unsigned {
   kScratchExitArgument,
   kScratchReturns,      // stack pointer into the return stack (returns.h)
   kScratchOperand,      // memory operand that a recipe refers to (recipe.h)
+  kScratchBranch,       // a RET whose target was not predicted: host address in it, or 0
   kScratchRegions = 16  // host pointers of checked ranges (regions.h), 8 of them
 };
 inline constexpr i32 off_scratch(Scratch s) { return kOffScratch + 8 * static_cast<i32>(s); }

@@ -138,7 +138,8 @@ extern "C" u64 pangea_jit_exec(Runner* r, const ExecRecord* record) {
   if (record->vector == ExecRecord::kPause) {
     o = Outcome::Pause;
   } else if (record->vector) {
-    o = raise(r->c, static_cast<Vector>(record->vector));
+    const auto v = static_cast<Vector>(record->vector);
+    o = v == Vector::GP ? raise_gp(r->c) : raise(r->c, v);
   } else {
     const X87Spill spill(s, record->insn.row->attr & kUsesFpu);
     o = exec_function(static_cast<ExecId>(record->insn.row->id))(r->c, record->insn);

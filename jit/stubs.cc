@@ -84,6 +84,7 @@ struct Maker {
   }
   void indirect(x86::Bank bank, const asmjit::Label& miss) {
     const i32 jumps = off_jumps(bank);
+    a.mov(gs(off_scratch(kScratchBranch)), x::rax);
     a.mov(x::eax, x::edi);
     a.shr(x::eax, static_cast<i32>(x86::kJumpFold));
     a.xor_(x::eax, x::edi);
@@ -124,6 +125,7 @@ struct Maker {
   }
   void exit_stub(ExitKind k) {
     a.mov(gs(k == ExitKind::Link ? off_scratch(kScratchExitArgument) : kOffRip), x::rdi);
+    if (k == ExitKind::Request) a.mov(gs(off_scratch(kScratchBranch)), x::rax);
     set_exit(k);
     a.jmp(leave_all);
   }
@@ -209,6 +211,7 @@ Result<Stubs> make_stubs(CodeCache& cache) {
     s.indirect[bank] = place([&] { m.indirect(static_cast<x86::Bank>(bank), miss); });
   s.unmatched_return = place([&] {
     a.sub(x::rsp, 8);  // the sentinel stays
+    a.mov(gs(off_scratch(kScratchBranch)), x::rax);
     a.jmp(miss);
   });
   s.exit_request = place([&] { m.exit_stub(ExitKind::Request); });

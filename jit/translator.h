@@ -50,6 +50,7 @@ class Translator final : public x86::Engine {
   Block* emit_block(const BlockKey& key, Lifted& lifted, bool hot);
   bool ready_code_page(x86::Vcpu& c, PageNumber page);
   Exit enter(Runner& r, Block& b);
+  bool undo_return(Runner& r);
   x86::Outcome run_careful(Runner& r);
   x86::Outcome run_found(Runner& r, Block& b);
   bool torture(Runner& r);

@@ -155,13 +155,6 @@ static void io_bitmap(void) {
   USERM("in $0x80, %%al", GP, 0, "io-bitmap/beyond-limit", src);
 }
 
-/// Where the #GP of a branch to no address is reported: Intel's processors stop at the branch (SDM Vol. 2A, JMP), AMD's
-/// and some others at the target, with the branch done. Either is a processor's behaviour; a mixture is not.
-static bool branch_or_target(const struct cpu* c, const void* branch, u64 rsp_before) {
-  const bool at_branch = c->rip == (u64)branch;
-  return (at_branch || c->rip == 0x8000000000000000) && at_branch == (c->rsp == rsp_before);
-}
-
 static void addresses(void) {
   const char *const gp = "SDM Vol. 3A, 6.15, interrupt 13: non-canonical", *const ss =
                                                                                "SDM Vol. 3A, 6.15, interrupt 12";
@@ -177,17 +170,27 @@ static void addresses(void) {
   BAD_BASE("mov %%ds:(%%rbp), %%eax", SS, "canonical/ds-override-ignored",
            "SDM Vol. 2A, table 2-1: ignored in 64-bit mode");
   BAD_BASE("lea (%%rbx), %%rax", DONE, "canonical/lea-does-not-access", "SDM Vol. 2A, LEA");
-#define BAD_BRANCH(text, name)                                                                  \
-  do {                                                                                          \
-    char* const at_branch = PIECE(text);                                                        \
-    c = kernel(at_branch), c.rbx = 0x8000000000000000, run(&c);                                 \
-    const u64 before = (u64)test_stack_top - 64;                                                \
-    CHECK(c.vector == GP && c.error == 0 &&                                                     \
-              (branch_or_target(&c, at_branch, before) || (c.rip == c.rbx && c.rsp == before)), \
-          name, gp);                                                                            \
+  // Intel's processors stop at the branch, and nothing has changed (AMD's stop at the target).
+  static u64 nowhere[4] = {0x8000000000000000, 0, 0, 0};
+#define BAD_BRANCH(text, name, source)                                                                 \
+  do {                                                                                                 \
+    char* const at_branch = PIECE(text);                                                               \
+    c = kernel(at_branch), c.rbx = nowhere[0], c.rsi = (u64)nowhere, c.rcx = 1;                        \
+    static u64 stack[64];                                                                              \
+    u64* const below = stack + 31;                                                                     \
+    const u64 before = c.rsp = (u64)(stack + 32);                                                      \
+    *below = 0x1234, run(&c);                                                                          \
+    qemu_differs("branches first");                                                                    \
+    CHECK(c.vector == GP && c.error == 0 && c.rip == (u64)at_branch && c.rsp == before, name, source); \
+    qemu_differs("branches first");                                                                    \
+    CHECK(*below == 0x1234, name "-pushes-nothing", source);                                           \
   } while (0)
-  BAD_BRANCH("jmp *%%rbx", "canonical/jmp");
-  BAD_BRANCH("call *%%rbx", "canonical/call");
+  set_gate(GP, stubs + 16 * GP, KERNEL_CS, 0x8e, 1);  // a stack of its own
+  BAD_BRANCH("jmp *%%rbx", "canonical/jmp", "SDM Vol. 2A, JMP: #GP(0)");
+  BAD_BRANCH("jmp *(%%rsi)", "canonical/jmp-memory", "SDM Vol. 2A, JMP: #GP(0)");
+  BAD_BRANCH("call *%%rbx", "canonical/call", "SDM Vol. 2A, CALL: #GP(0)");
+  BAD_BRANCH("call *(%%rsi)", "canonical/call-memory", "SDM Vol. 2A, CALL: #GP(0)");
+  reset_gate(GP);
   BAD_BASE("prefetcht0 (%%rbx)", DONE, "canonical/prefetch-is-a-hint", "SDM Vol. 2B, PREFETCHh");
   BAD_BASE("invlpg (%%rbx)", DONE, "canonical/invlpg-does-nothing", "SDM Vol. 2A, INVLPG");
   qemu_differs("does not check the address");
@@ -215,13 +218,22 @@ static void addresses(void) {
   BAD_STACK("iretq", "canonical/iret-frame");
   for (unsigned v = DF; v <= GP; ++v) reset_gate(v);
   qemu_lacks(0);
-  char* p = PIECE("ret");
-  static u64 bad_return[2] = {0x8000000000000000, 0};
-  c = kernel(p);
-  c.rsp = (u64)bad_return;
+  static u64 room[64];
+  u64* const top = room + 48;
+  for (unsigned k = 0; k < 2; ++k) {
+    char* const p = k == 0 ? PIECE("ret") : PIECE("ret $16");
+    c = kernel(p), c.rsp = (u64)top, top[0] = nowhere[0];
+    run(&c);
+    qemu_differs("returns first");
+    CHECK(c.vector == GP && c.error == 0 && c.rip == (u64)p && c.rsp == (u64)top,
+          k == 0 ? "canonical/ret-target" : "canonical/ret-imm-target", "SDM Vol. 2B, RET: #GP(0)");
+  }
+  c = kernel(PIECE("pop %%rdx; cmp $5, %%ecx; pop %%rax; pop %%rbx; ret"));
+  c.rsp = (u64)top, top[0] = 1, top[1] = 2, top[2] = 3, top[3] = nowhere[0], c.rcx = 5;
   run(&c);
-  CHECK(c.vector == GP && c.error == 0 && branch_or_target(&c, p, (u64)bad_return), "canonical/ret-target",
-        "SDM Vol. 2B, RET: #GP(0)");
+  qemu_differs("returns first");
+  CHECK(c.vector == GP && c.rsp == (u64)(top + 3) && c.rdx == 1 && c.rbx == 3 && (c.rflags & 0x40),
+        "canonical/ret-behind-pops", "SDM Vol. 2B, RET: #GP(0)");
 }
 
 static void fpu_gates(void) {
