@@ -148,28 +148,30 @@ class Emitter {
   void dispatch_control(const Insn& i);
   void exit_to(u64 rip);  // direct jump to a known address
   u32 kind_of(u64 rip) const;
-  void exit_indirect(bool call);  // kT0 = target
   void transfer(u64 rip, bool call);
   bool same_page(u64 rip) const;
-  void landing(u64 rip);
-  void poll_indirect();
   void poll(u64 rip, u64 recipe = 0);
   enum class Jump : u8 { Jmp, Call, Conditional };
   /// Patchable jump or call inside the guest page.
   void link_to(u64 rip, u32 kind, Jump how = Jump::Jmp, u64 flags = 0, Cond cond = Cond::O);
   void emit_side_exits();
   void end_block() { ended_ = true; }
-  void load_target(const Insn& i, unsigned bytes);
+  void push_return(unsigned bytes);
+  void push_value_in_scratch(unsigned bytes);
+  void store_sized(const HostMem& m, u8 reg, unsigned bytes);
+  void load_sized(u8 reg, const HostMem& m, unsigned bytes);
+
+  // emit_indirect.cc
+  void exit_indirect(bool call);  // kT0 = target
   bool bad_target(u64 rip) const;
   ExecRecord& bad_target_record();
   void emit_bad_target();
   void test_target();
   void check_target();
   u8* jump_cached();
-  void push_return(unsigned bytes);
-  void push_value_in_scratch(unsigned bytes);
-  void store_sized(const HostMem& m, u8 reg, unsigned bytes);
-  void load_sized(u8 reg, const HostMem& m, unsigned bytes);
+  void landing(u64 rip);
+  void poll_indirect();
+  void load_target(const Insn& i, unsigned bytes);
 
   struct Cold {
     enum Kind : u8 {
