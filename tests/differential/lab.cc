@@ -172,8 +172,8 @@ std::string Lab::difference(const Sequence& s, const Machine& native, const Mach
   for (unsigned k = 0; k < 16; ++k)
     if (native.gpr[k] != guest.gpr[k])
       d += fmt::format("  r{}: host {:#x} guest {:#x}\n", k, native.gpr[k], guest.gpr[k]);
-  const u64 mask = kArith & ~u64{s.undefined_flags};
-  if (native.fault < 0 && ((native.flags ^ guest.flags) & mask))
+  const u16 undefined = native.fault < 0 ? s.undefined_flags : s.undefined_at(native.rip - kCode);
+  if ((native.flags ^ guest.flags) & kArith & ~u64{undefined})
     d += fmt::format("  flags: host {:#x} guest {:#x}\n", native.flags & kArith, guest.flags & kArith);
   for (unsigned k = 0; k < 16; ++k)
     if (std::memcmp(native.fx + kXmmAt + 16 * k, guest.fx + kXmmAt + 16 * k, 16))

@@ -140,11 +140,12 @@ const IsaRow& random_row(Prng& prng, const Sequence& s, const IsaRow* wanted, co
 }
 
 void add_instruction(Builder& b, Sequence& s, const IsaRow& row) {
-  b.instruction(row);
   const u16 before = s.undefined_flags;
+  s.undefined_from.push_back({s.bytes.size(), before});
+  b.instruction(row);
   s.undefined_flags = static_cast<u16>((before & ~row.flags_written) | row.flags_undefined);
   // A shift by a zero count leaves flags as they were, so what was undefined may still be.
-  if (row.attr & kMaybeFlags) s.undefined_flags |= row.flags_written;
+  if (row.attr & kMaybeFlags) s.undefined_flags |= before;
 }
 }  // namespace
 

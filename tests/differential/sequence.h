@@ -17,6 +17,18 @@ struct Sequence {
   std::vector<u8> bytes;
   std::vector<const x86::IsaRow*> rows;  // of the instructions under test
   u16 undefined_flags = 0;               // arithmetic flags that the manuals leave undefined at the end
+  struct From {
+    usize offset;
+    u16 flags;
+  };
+  std::vector<From> undefined_from;  // and those before the instructions under test, which a fault of theirs leaves
+
+  u16 undefined_at(usize offset) const {
+    u16 flags = 0;
+    for (const From& f : undefined_from)
+      if (f.offset <= offset) flags = f.flags;
+    return flags;
+  }
 };
 
 /// Why the generator does not make this row, null if it does: it makes Copy rows of 64-bit mode, Control rows that do
