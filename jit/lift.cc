@@ -65,8 +65,9 @@ Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
   const auto size = static_cast<CodeSize>(s.mode & Mode::kSizeMask);
   const unsigned offset = static_cast<unsigned>(first.gpa.v & kPageMask);
   unsigned available = static_cast<unsigned>(kPageSize) - offset;
-  if (size != CodeSize::Bits64) {  // the limit of CS ends what can be fetched
-    const u64 room = s.rip > s.seg[1].limit ? 0 : u64{s.seg[1].limit} - s.rip + 1;
+  u64 room = ~u64{0};  // to the end of what can be fetched, which the limit of CS sets
+  if (size != CodeSize::Bits64) {
+    room = s.rip > s.seg[1].limit ? 0 : u64{s.seg[1].limit} - s.rip + 1;
     if (room == 0) return raise_gp(c);
     available = static_cast<unsigned>(std::min<u64>(available, room));
   }
@@ -78,7 +79,7 @@ Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
     DecodeStatus d = decode(p + out.bytes, available - out.bytes, size, i);
     if (d == DecodeStatus::Truncated) {
       if (out.count > 0) break;
-      if (offset + available < kPageSize) return raise_gp(c);  // beyond the limit of CS
+      if (room == available) return raise_gp(c);
       u8 buffer[30] = {};
       std::memcpy(buffer, p, std::min(available, 15u));
       Target second;
@@ -87,7 +88,8 @@ Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
       if (const Outcome o = translate(c, next, Intent::Fetch, false, second); o != Outcome::Next) return o;
       if (second.mmio) return raise_gp(c);
       std::memcpy(buffer + available, second.host, 15);
-      d = decode(buffer, available + 15, size, i);
+      d = decode(buffer, static_cast<unsigned>(std::min<u64>(available + 15, room)), size, i);
+      if (d == DecodeStatus::Truncated) return raise_gp(c);
       out.pages[1] = page_of(second.gpa);
       out.page_count = 2;
     }

@@ -9,6 +9,7 @@
 #include "emu/base/bits.h"
 #include "emu/base/prng.h"
 #include "emu/machine/boot/load.h"
+#include "emu/machine/boot/real_mode.h"
 
 namespace pangea::machine {
 namespace {
@@ -125,6 +126,16 @@ TEST_F(Boot, BzImageWithout64BitEntryEntersIn32BitMode) {
   EXPECT_EQ(image.state.mode, BootState::Mode::Protected32);
   EXPECT_EQ(image.state.rip, 0x1000000u);
   EXPECT_EQ(memory.get<u64>(kBootGdt + 0x10), 0x00cf9b000000ffffu);
+}
+
+TEST_F(Boot, EveryRealModeVectorLeadsToCode) {
+  load(bzimage(0x20f).v);
+  for (unsigned v = 0; v < 256; ++v) {
+    const u32 at = memory.get<u16>(4 * v) + 16u * memory.get<u16>(4 * v + 2);
+    EXPECT_TRUE(at >= kRealModeCode && at < kRealModeCode + 256) << v;
+    EXPECT_NE(memory.get<u8>(at), 0xcc) << v;
+  }
+  EXPECT_EQ(memory.get<u8>(kRestartCode), 0xba);
 }
 
 TEST_F(Boot, OldBzImageGoesToOneMebibyte) { EXPECT_EQ(load(bzimage(0x205).v).state.rip, kHighMemory); }

@@ -4,10 +4,12 @@
 #include <array>
 
 #include "emu/base/bits.h"
+#include "emu/machine/boot/real_mode.h"
 #include "emu/machine/cli/number.h"
 
 namespace pangea::machine {
 Status write_low_memory(GuestWriter& memory, bool long_mode) {
+  if (Status s = write_real_mode_vectors(memory); !s) return s;
   struct Word {
     u64 at;
     u16 value;

@@ -13,7 +13,8 @@ std::span<const u8> bytes_of(const T& v) {
   return {reinterpret_cast<const u8*>(&v), sizeof v};
 }
 
-/// BIOS data area (base memory size, EBDA, COM1) and the GDT that the boot state's selectors refer to.
+/// Real-mode interrupt vectors, BIOS data area (base memory size, EBDA, COM1) and the GDT that the boot state's
+/// selectors refer to.
 Status write_low_memory(GuestWriter& memory, bool long_mode);
 /// Identity mapping of [0, 4 GiB) with 2 MiB pages. Returns CR3.
 Result<u64> write_identity_tables(GuestWriter& memory);

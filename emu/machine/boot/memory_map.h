@@ -15,6 +15,7 @@ struct MemoryRange {
 };
 
 // Low memory as a loader leaves it. All of it is usable RAM to the guest once it has read what it needs.
+inline constexpr u64 kRealModeVectors = 0;
 inline constexpr u64 kBiosDataArea = 0x400;
 inline constexpr u64 kBootGdt = 0x1000;
 inline constexpr u64 kBootInfo = 0x2000;        // hvm_start_info or Multiboot information
