@@ -77,5 +77,34 @@ TEST(Jit, DirectBranchesToNowhere) {
   }
 }
 
+// The flags of SUB can be computed again until EBX changes. ADD overwrites them, but a fault comes first.
+GUEST(flags_at_fault,
+      "mov $0x400000,%esi\nmov $0x40000000,%edi\nmov $3,%eax\nmov $5,%ebx\nsub %ebx,%eax\nmov (%rsi),%rcx\n"
+      "mov 2048(%rsi),%ebx\nmov (%rdi),%rdx\nadd %eax,%eax\n")
+GUEST(flags_at_division,
+      "mov $0x400000,%esi\nmov $0,%edx\nmov $3,%eax\nmov $5,%ebx\nsub %ebx,%eax\nmov (%rsi),%rcx\n"
+      "mov 2048(%rsi),%ebx\ndiv %edx\n")
+TEST(Jit, FlagsThatOnlyAFaultSees) {
+  Fixture f;
+  LOAD(f, flags_at_fault);
+  ASSERT_EQ(f.run(), Outcome::Fault);
+  EXPECT_EQ(f.vcpu->state().exception.vector, Vector::PF);
+  EXPECT_EQ(f.vcpu->state().rflags & kArith, kCF | kSF | kAF);
+  Fixture g;
+  LOAD(g, flags_at_division);
+  ASSERT_EQ(g.run(), Outcome::Fault);
+  EXPECT_EQ(g.vcpu->state().exception.vector, Vector::DE);
+  EXPECT_EQ(g.vcpu->state().rflags & kArith, kCF | kSF | kAF);
+}
+
+// A shift by a zero count leaves the flags of the compare, over which the block is counted.
+GUEST(zero_count, "xor %ecx,%ecx\nmov $2,%eax\ncmp $3,%eax\nje 1f\nshl %cl,%eax\nsetc %bl\nsets %bh\n1:\n")
+TEST(Jit, FlagsBehindAShiftByZero) {
+  Fixture f;
+  LOAD(f, zero_count);
+  f.vcpu->state().gpr[3] = 0;
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[3], 0x0101u);
+}
 }  // namespace
 }  // namespace pangea::jit
