@@ -58,6 +58,8 @@ void NodeChecker::surrendered(PageNumber page, Right keep, u64 checksum) {
   l.right = keep;
 }
 
+void NodeChecker::restored(PageNumber page, Right right) { local_[page.v].right = right; }
+
 void NodeChecker::discarded(PageNumber page) {
   Local& l = local_[page.v];
   l.checksum = 0;

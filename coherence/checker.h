@@ -29,6 +29,8 @@ class NodeChecker {
   void installed(PageNumber page, Right right, u64 version, u64 checksum);
   /// A hand-over finished: no agent can use more than `keep`.
   void surrendered(PageNumber page, Right keep, u64 checksum);
+  /// The hand-over that finished last is undone.
+  void restored(PageNumber page, Right right);
   void discarded(PageNumber page);
   /// At the home: `node` (this one too) finished a transaction. `checksum` is of the bytes it installed, 0: unknown.
   void finished(PageNumber page, NodeId node, Want want, u64 version, u64 checksum);

@@ -5,17 +5,13 @@
 #include <bit>
 
 namespace pangea::coherence {
-namespace {
-constexpr u32 kNone = ~u32{0};
-}
-
 Directory::Directory(State& state)
     : s_(state),
       pages_(state.cfg.homes.end()),
       pool_(usize{state.cfg.nodes} * state.cfg.max_requests),
       under_way_(state.cfg.nodes),
       last_serial_(state.cfg.nodes),
-      transactions_(pool_.size()) {
+      transactions_(pool_.size() + state.cfg.max_requests) {  // ours that drop come on top
   for (u32 i = 0; i < pool_.size(); i++) pool_[i].next = i + 1 < pool_.size() ? i + 1 : kNone;
 }
 
@@ -33,7 +29,7 @@ void Directory::on_request(NodeId from, const Msg& msg) {
   free_ = pool_[slot].next;
   pool_[slot] = {from, msg.want, msg.serial, msg.version, kNone};
   if (t) {
-    pool_[t->tail].next = slot;
+    (t->head == kNone ? t->head : pool_[t->tail].next) = slot;
     t->tail = slot;
     return;
   }
@@ -45,12 +41,32 @@ void Directory::on_request(NodeId from, const Msg& msg) {
 
 void Directory::on_done(NodeId from, const Msg& msg) {
   const Transaction* t = transactions_.find(msg.page);
-  if (!t) return s_.reject(from, PeerError::UnknownTransaction);
+  if (!t || t->head == kNone) return s_.reject(from, PeerError::UnknownTransaction);
   const Pending& p = pool_[t->head];
   if (p.node != from || p.serial != msg.serial || p.want != msg.want || pages_.get(msg.page).version != msg.version)
     return s_.reject(from, PeerError::UnknownTransaction);
   s_.stats.transactions++;
   next(msg.page);
+}
+
+bool Directory::drop_begins(PageNumber page) {
+  if (transactions_.find(page)) return false;
+  Transaction* t = transactions_.insert(page);
+  PANGEA_ASSERT(t);  // at most max_requests drops
+  *t = {.head = kNone, .tail = kNone};
+  return true;
+}
+
+void Directory::drop_ended(PageNumber page, bool zero) {
+  if (zero) {
+    DirectoryEntry e = pages_.get(page);
+    e.sharers &= ~bit_of(s_.cfg.self);
+    e.owner = DirectoryEntry::kNobody;  // what was shared with others stays: the same zeros
+    e.modified = false;
+    pages_.set(page, e);
+  }
+  if (transactions_.find(page)->head == kNone) return transactions_.erase(page);
+  start_head(page);
 }
 
 void Directory::next(PageNumber page) {
@@ -83,12 +99,13 @@ bool Directory::read(PageNumber page, const Pending& p, DirectoryEntry e) {
   Msg m{.kind = MsgKind::Fetch, .want = p.want, .page = page, .requester = p.node, .serial = p.serial};
   m.version = e.version;
   NodeId granter = s_.cfg.self;
-  if (e.modified || p.have != e.version) {
-    if (e.owner == DirectoryEntry::kNobody || e.owner == p.node.v) return false;
+  if (e.modified || (p.have != e.version && e.owner != DirectoryEntry::kNobody)) {
+    if (e.owner == p.node.v) return false;
     m.payload = Payload::Page;
     granter = NodeId{e.owner};
   } else {
-    m.kind = MsgKind::Grant;  // its bytes are current, and nobody writes
+    m.kind = MsgKind::Grant;  // its bytes are current or zero, and nobody writes
+    if (p.have != e.version) m.payload = Payload::Zero;
   }
   e.modified = false;
   e.sharers |= bit_of(p.node);
@@ -99,22 +116,24 @@ bool Directory::read(PageNumber page, const Pending& p, DirectoryEntry e) {
 }
 
 bool Directory::write(PageNumber page, const Pending& p, DirectoryEntry e) {
-  const bool needs_page = p.want == Want::Write && p.have != e.version;
-  if (needs_page && (e.owner == DirectoryEntry::kNobody || e.owner == p.node.v)) return false;
+  const bool stale = p.want == Want::Write && p.have != e.version;
+  const bool zero = stale && e.owner == DirectoryEntry::kNobody;
+  const bool needs_page = stale && !zero;
+  if (needs_page && e.owner == p.node.v) return false;
   // One of the holders sends the grant; the others acknowledge to the requester, in parallel.
   const u64 holders = e.sharers & ~bit_of(p.node);
   NodeId granter = s_.cfg.self;
   if (needs_page)
     granter = NodeId{e.owner};
-  else if (holders != 0 && !(holders & bit_of(s_.cfg.self)))
+  else if (holders != 0 && !zero && !(holders & bit_of(s_.cfg.self)))
     granter = NodeId{static_cast<u16>(std::countr_zero(holders))};
 
   Msg m{.kind = MsgKind::Fetch, .want = p.want, .page = page, .requester = p.node, .serial = p.serial};
   m.version = e.version + 1;
-  m.payload = needs_page ? Payload::Page : Payload::None;
+  m.payload = needs_page ? Payload::Page : zero ? Payload::Zero : Payload::None;
   const u64 others = holders & ~bit_of(granter);
   m.nodes = others;
-  if (holders == 0) m.kind = MsgKind::Grant;  // nobody has anything to lower
+  if (holders == 0 || zero) m.kind = MsgKind::Grant;  // the home itself has nothing to lower
   pages_.set(page,
              {.sharers = bit_of(p.node), .version = m.version, .owner = static_cast<u8>(p.node.v), .modified = true});
   order_grant(page, granter, m);
@@ -128,6 +147,7 @@ bool Directory::write(PageNumber page, const Pending& p, DirectoryEntry e) {
 std::string Directory::report() const {
   std::string text;
   transactions_.for_each([&](PageNumber page, const Transaction& t) {
+    if (t.head == kNone) return;
     const Pending& p = pool_[t.head];
     const DirectoryEntry e = pages_.get(page);
     text += fmt::format(
@@ -148,7 +168,7 @@ void Directory::order_grant(PageNumber page, NodeId granter, const Msg& msg) {
 
 bool Directory::ordered(NodeId from, const Msg& grant) const {
   const Transaction* t = transactions_.find(grant.page);
-  if (!t || t->granter != from || t->waits_for != grant.nodes) return false;
+  if (!t || t->head == kNone || t->granter != from || t->waits_for != grant.nodes) return false;
   const Pending& p = pool_[t->head];
   return p.node == s_.cfg.self && p.serial == grant.serial && pages_.get(grant.page).version == grant.version;
 }

@@ -13,6 +13,10 @@ class Directory {
   void on_request(NodeId from, const Msg& msg);
   /// `from` has installed what its transaction granted.
   void on_done(NodeId from, const Msg& msg);
+  /// Our own copy of a page of ours is to be given up, if it is all zero when our agents have let go. False: not now.
+  /// True: no transaction of the page starts until drop_ended.
+  bool drop_begins(PageNumber page);
+  void drop_ended(PageNumber page, bool zero);
   /// Whether a grant to ourselves, of a page of ours, is the one this directory had `from` send.
   bool ordered(NodeId from, const Msg& grant) const;
 
@@ -21,6 +25,7 @@ class Directory {
   usize bytes() const { return pages_.bytes(); }
 
  private:
+  static constexpr u32 kNone = ~u32{0};
   struct Pending {
     NodeId node;
     Want want = Want::Read;
@@ -29,7 +34,7 @@ class Directory {
     u32 next = 0;  // in the page's FIFO, or in the free list
   };
   struct Transaction {
-    u32 head = 0;  // the active request
+    u32 head = 0;  // the active request; kNone: none yet, the home is dropping its copy
     u32 tail = 0;
     NodeId granter;     // of the active request: who sends the grant
     u64 waits_for = 0;  // ... and who acknowledges

@@ -46,16 +46,20 @@ struct Message {
   bool has_page = false;
 };
 
-/// Hand-over finished: no agent of this node can use `page` with more than the right that Surrender named.
+/// Hand-over finished: no agent of this node can use `page` with more than the right that Surrender named. `zero`: the
+/// frame is all zero; needed where Protocol::asks_zero(page).
 struct Surrendered {
   PageNumber page;
   u32 token = 0;
   bool used = true;  // some agent of this node had a copy
+  bool zero = false;
 };
 
-/// Give back a clean page under a memory cap. Ignored unless the page is Shared here and another node keeps the bytes.
+/// Give this page's frame back, under a memory cap. What that takes depends on what the node is to the page; see
+/// evictor.h. `zero`: the frame looks all zero (agents may write meanwhile). Ignored where it cannot be, or not now.
 struct Drop {
   PageNumber page;
+  bool zero = false;
 };
 
 /// Time has passed; due when Protocol::next_deadline_ns() says so.
@@ -105,6 +109,7 @@ struct Install {
   Right right = Right::Read;
   u64 version = 0;
   Want want = Want::Read;  // what was asked for
+  bool again = false;      // a Surrender is undone: it is the right that was there before, and so are the bytes
 };
 
 /// Agents that wait for `page` look again. Promises nothing: they may have to ask again.
@@ -112,15 +117,15 @@ struct Wake {
   PageNumber page;
 };
 
-/// The page was dropped: the frame must read as zeros from now on (punch it out of the memory file).
+/// The frame is not needed: it must read as zeros from now on (punch it out of the memory file).
 struct Discard {
   PageNumber page;
 };
 
 /// The machine cannot go on; emitted once. Every waiting agent is woken; the protocol ignores all later events.
 struct Fatal {
-  enum class Cause : u8 { NodeLost, RequestTimedOut } cause = Cause::NodeLost;
-  NodeId node;      // who is lost, or whose answer never came (the page's home)
+  enum class Cause : u8 { NodeLost, RequestTimedOut, OutOfMemory } cause = Cause::NodeLost;
+  NodeId node;      // who is lost, or whose answer never came (the page's home); OutOfMemory: this node
   PageNumber page;  // RequestTimedOut: which page
 };
 /// The one line a person reads.

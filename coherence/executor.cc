@@ -23,14 +23,25 @@ void Executor::local_request(u64 now_ns, PageNumber page, Access access, AgentId
 }
 void Executor::dma_claim(u64 now_ns, PageNumber page, AgentId agent) { run(now_ns, DmaClaim{page, agent}, {}); }
 void Executor::retired(u64 now_ns, AgentId agent) { run(now_ns, Retired{agent}, {}); }
-void Executor::drop(u64 now_ns, PageNumber page) { run(now_ns, Drop{page}, {}); }
 void Executor::tick(u64 now_ns) { run(now_ns, Tick{}, {}); }
 void Executor::peer_lost(u64 now_ns, NodeId node) { run(now_ns, PeerLost{node}, {}); }
 
+bool Executor::give_up(u64 now_ns, PageNumber page, bool move) {
+  const Giving giving = protocol_.giving(page);
+  if (giving == Giving::Nothing) return false;
+  const bool zero = giving == Giving::Home && looks_zero(page);
+  if (!move && !zero && giving != Giving::Silent) return false;
+  run(now_ns, Drop{page, zero}, {});
+  return true;
+}
+
+bool Executor::looks_zero(PageNumber page) { return is_zero(host_.frame(page)); }
+
 void Executor::surrendered(u64 now_ns, PageNumber page, u32 token, bool used) {
   if (protocol_.dead()) return;  // the machine stops; nobody waits for the answer
+  const bool zero = protocol_.asks_zero(page) && is_zero(host_.frame(page));
   if (checker_) checker_->surrendered(page, protocol_.right(page), page_checksum(host_.frame(page)));
-  run(now_ns, Surrendered{page, token, used}, {});
+  run(now_ns, Surrendered{page, token, used, zero}, {});
 }
 
 void Executor::message(u64 now_ns, NodeId from, const Msg& msg, const u8* page) {
@@ -66,6 +77,7 @@ void Executor::carry_out(const Send& send, Incoming) {
       page = nullptr;
     }
   }
+  if (checker_ && msg.kind == MsgKind::Grant && msg.payload == Payload::Zero) msg.checksum = page_checksum(nullptr);
   if (checker_ && msg.kind == MsgKind::Grant && msg.nodes == 0 && homes_.home(msg.page) == self_)
     checker_->finished(msg.page, send.to, msg.want, msg.version, msg.checksum);  // nobody will say Done
   // Computed before the right became visible: by now agents may write.
@@ -86,10 +98,15 @@ void Executor::carry_out(const Fill& fill, Incoming in) {
   if (fill.source == FillSource::Claim)
     checker_->claimed(fill.page);
   else
-    checker_->filled(fill.page, in.checksum, page_checksum(host_.frame(fill.page)));
+    checker_->filled(fill.page, fill.source == FillSource::Zero ? page_checksum(nullptr) : in.checksum,
+                     page_checksum(host_.frame(fill.page)));
 }
 
 void Executor::carry_out(const Install& install, Incoming) {
+  if (install.again) {
+    if (checker_) checker_->restored(install.page, install.right);
+    return host_.install(install.page, install.right);
+  }
   if (checker_) {
     installed_checksum_ = page_checksum(host_.frame(install.page));
     checker_->installed(install.page, install.right, install.version, installed_checksum_);

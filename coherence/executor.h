@@ -45,7 +45,11 @@ class Executor {
   /// `page`: the raw frame of kPageSize bytes that came with the message, or null.
   void message(u64 now_ns, NodeId from, const Msg& msg, const u8* page);
   void surrendered(u64 now_ns, PageNumber page, u32 token, bool used = true);
-  void drop(u64 now_ns, PageNumber page);
+  /// Gives up the frame of `page`, where that can be; `move`: if need be by handing the page to another node. False:
+  /// nothing was begun.
+  bool give_up(u64 now_ns, PageNumber page, bool move);
+  /// The frame of `page` is all zero just now; agents may write.
+  bool looks_zero(PageNumber page);
   void tick(u64 now_ns);
   void peer_lost(u64 now_ns, NodeId node);
 

@@ -16,7 +16,11 @@ void Holder::on_order(NodeId from, const Msg& msg) {
     dropping->msg = msg;
     return;
   }
-  if (s_.local.right(msg.page) <= order.keep) return answer(order);  // nothing to lower
+  if (s_.local.right(msg.page) <= order.keep) {  // nothing to lower
+    if (msg.requester == from)
+      s_.set_right(msg.page, s_.local.right(msg.page), false);  // the home reads: from now on it has the bytes
+    return answer(order);
+  }
   // One order per request under way in the whole cluster, no more, even if a home lies; ours are always admitted.
   if (from != s_.cfg.self && peer_orders_ >= s_.cfg.nodes * s_.cfg.max_requests)
     return s_.reject(from, PeerError::TooManyRequests);
@@ -53,22 +57,39 @@ void Holder::surrender(PageNumber page, Order& order) {
   s_.out->push_back(Surrender{page, order.keep, order.token});
 }
 
-bool Holder::surrendered(PageNumber page, u32 token) {
+void Holder::surrendered(const Surrendered& e) {
+  const PageNumber page = e.page;
   const Order* found = s_.orders.find(page);
-  PANGEA_ASSERT(found && !found->deferred && found->token == token);  // the host reports what it was asked, once
+  PANGEA_ASSERT(found && !found->deferred && found->token == e.token);  // the host reports what it was asked, once
   const Order order = *found;
   s_.orders.erase(page);
-  s_.local.set_right(page, order.keep, order.keep != Right::None && s_.local.source(page));
-  if (order.keep == Right::None) s_.predictor.lost(page);
-  if (order.kind != Order::Kind::Drop) answer(order);
-  if (!order.discard) {
-    if (!s_.is_home(page)) peer_orders_--;
-    return false;
-  }
+  if (order.discard) return dropped(page, order, e.zero);
+  if (!s_.is_home(page)) peer_orders_--;
+  const bool kept = order.keep != Right::None && order.msg.requester != s_.home(page);
+  s_.set_right(page, order.keep, kept && s_.local.source(page));
+  answer(order);
+  if (order.keep != Right::None) return;
+  s_.predictor.lost(page);
+  if (!s_.offers.find(page)) return;
+  s_.offers.erase(page);
+  s_.stats.offers_taken++;
+  if (!s_.outstanding.find(page)) s_.give_frame(page);  // else an agent here wants it after all
+}
+
+void Holder::dropped(PageNumber page, const Order& order, bool zero) {
   drops_--;
-  s_.stats.drops++;
-  s_.out->push_back(Discard{page});
-  return true;
+  if (order.if_zero && !zero) {  // an agent wrote before it let go
+    s_.stats.drops_undone++;
+    s_.out->push_back(
+        Install{.page = page, .right = s_.local.right(page), .version = s_.local.version(page), .again = true});
+    return directory_.drop_ended(page, false);
+  }
+  s_.set_right(page, Right::None, false);
+  s_.predictor.lost(page);
+  if (order.kind != Order::Kind::Drop) answer(order);
+  (order.if_zero ? s_.stats.drops_zero : s_.stats.drops)++;
+  s_.give_frame(page);
+  if (order.if_zero) directory_.drop_ended(page, true);
 }
 
 void Holder::answer(const Order& order) {
@@ -85,15 +106,15 @@ void Holder::answer(const Order& order) {
   s_.grant(m, with_page);
 }
 
-void Holder::drop(PageNumber page) {
-  if (s_.local.right(page) != Right::Read || s_.local.source(page)) return;
-  if (s_.orders.find(page) || s_.outstanding.find(page) || s_.holds.held_until_ns(page) > s_.now_ns) return;
+void Holder::drop(PageNumber page, bool if_zero) {
   if (drops_ >= s_.cfg.max_requests) return;
+  if (if_zero && !directory_.drop_begins(page)) return;
   drops_++;
   Order* o = s_.orders.insert(page);
   PANGEA_ASSERT(o);
   o->discard = true;
-  s_.local.set_version(page, 0);  // what the frame will hold by the time anybody asks
+  o->if_zero = if_zero;
+  if (!if_zero) s_.local.set_version(page, 0);  // what the frame will hold by the time anybody asks
   surrender(page, *o);
 }
 

@@ -20,13 +20,22 @@ TEST(Liar, NoMessageCrashesANodeOrTearsAPage) {
     sum.fetches_served += s.fetches_served;
     sum.transactions += s.transactions;
     sum.drops += s.drops;
+    sum.drops_stale += s.drops_stale;
+    sum.drops_zero += s.drops_zero;
+    sum.drops_undone += s.drops_undone;
+    sum.taken_in += s.taken_in;
+    sum.offers_refused += s.offers_refused;
+    sum.offers_taken += s.offers_taken;
+    sum.frame_waits += s.frame_waits;
   }
   // Lies of every sort were told, and many went far enough to matter.
   for (usize i = 0; i < sum.peer_errors.size(); i++) EXPECT_GT(sum.peer_errors[i], 20u) << to_string(PeerError(i));
   EXPECT_GT(sum.installs_page, 500u);
   EXPECT_GT(sum.fetches_served, 500u);
   EXPECT_GT(sum.transactions, 500u);
-  EXPECT_GT(sum.drops, 100u);
+  for (const u64 n : {sum.drops, sum.drops_stale, sum.drops_zero, sum.drops_undone, sum.taken_in, sum.offers_refused,
+                      sum.offers_taken, sum.frame_waits})
+    EXPECT_GT(n, 50u);
 }
 }  // namespace
 }  // namespace pangea::coherence

@@ -34,7 +34,7 @@ Error malformed(const char* why) { return {"malformed coherence message", why, "
 
 /// The fields of `h` as a Msg, or the name of the first one that no honest node sends.
 const char* check(const wire::Header& h, unsigned nodes, PageNumber pages_end) {
-  if (h.kind() < static_cast<u32>(MsgKind::Request) || h.kind() > static_cast<u32>(MsgKind::Done)) return "kind";
+  if (h.kind() < static_cast<u32>(MsgKind::Request) || h.kind() > static_cast<u32>(MsgKind::Refuse)) return "kind";
   if (h.want() > static_cast<u32>(Want::Claim)) return "want";
   if (h.payload() > static_cast<u32>(Payload::Zero)) return "payload";
   if (h.page() >= pages_end.v) return "page beyond guest memory";
@@ -72,7 +72,8 @@ const char* to_string(Right right) {
 }
 
 std::string to_string(const Msg& msg) {
-  static constexpr const char* kKinds[] = {"?", "Request", "Fetch", "Invalidate", "Grant", "Ack", "Done"};
+  static constexpr const char* kKinds[] = {"?",   "Request", "Fetch", "Invalidate", "Grant",
+                                           "Ack", "Done",    "Offer", "Refuse"};
   static constexpr const char* kWants[] = {"read", "write", "claim"};
   static constexpr const char* kPayloads[] = {"", " +page", " +zero"};
   const auto name = [](const auto& names, auto value) {

@@ -7,6 +7,8 @@
 //   Ack         holder -> requester   I no longer hold it
 //   Done        requester -> home     Installed; the next transaction of this page may start (not after a grant by the
 //                                     home that waits for no Ack: see protocol.cc)
+//   Offer       holder -> anybody     I have no room for this page; ask for it, if you have
+//   Refuse      anybody -> holder     I have no room either
 #pragma once
 #include <span>
 #include <string>
@@ -18,7 +20,7 @@ namespace pangea::coherence {
 
 inline constexpr unsigned kMaxNodes = 64;  // sharers are one 64-bit map
 
-enum class MsgKind : u8 { Request = 1, Fetch, Invalidate, Grant, Ack, Done };
+enum class MsgKind : u8 { Request = 1, Fetch, Invalidate, Grant, Ack, Done, Offer, Refuse };
 
 /// What a request asks for, and what the transaction it starts does.
 enum class Want : u8 {
@@ -41,8 +43,9 @@ struct Msg {
   PageNumber page;
   u16 offset = 0;          // first byte concerned, within the page; this version speaks of whole pages: 0
   u16 length = kPageSize;  // bytes concerned; this version: kPageSize
-  NodeId requester;        // whose transaction this belongs to
-  u64 serial = 0;          // the requester's number for its request; every message of the transaction repeats it
+  NodeId requester;        // whose transaction this belongs to; Offer, Refuse: who offers
+  u64 serial = 0;          // the requester's number for its request; every message of the transaction repeats it.
+                           // Offer, Refuse: of the offer
   u64 version = 0;         // Request: of the requester's bytes. Otherwise: of the requester's copy once granted
   u64 nodes = 0;           // Fetch, Grant: bit n set: node n will send the requester an Ack
   u64 checksum = 0;        // Grant, Done: of the bytes, when the checker is on; else 0

@@ -28,8 +28,8 @@ std::vector<u8> encoded(const Msg& m) {
 }
 
 TEST(Message, EveryFieldSurvives) {
-  for (const MsgKind kind :
-       {MsgKind::Request, MsgKind::Fetch, MsgKind::Invalidate, MsgKind::Grant, MsgKind::Ack, MsgKind::Done}) {
+  for (const MsgKind kind : {MsgKind::Request, MsgKind::Fetch, MsgKind::Invalidate, MsgKind::Grant, MsgKind::Ack,
+                             MsgKind::Done, MsgKind::Offer, MsgKind::Refuse}) {
     Msg m = sample();
     m.kind = kind;
     Result<Msg> back = decode(encoded(m), 4, kEnd);
@@ -63,7 +63,7 @@ TEST(Message, EachFieldIsChecked) {
     return r ? std::string("accepted") : r.error().why;
   };
   EXPECT_EQ(refused([](Msg& m) { m.kind = MsgKind{0}; }), "kind");
-  EXPECT_EQ(refused([](Msg& m) { m.kind = MsgKind{7}; }), "kind");
+  EXPECT_EQ(refused([](Msg& m) { m.kind = MsgKind{9}; }), "kind");
   EXPECT_EQ(refused([](Msg& m) { m.want = Want{3}; }), "want");
   EXPECT_EQ(refused([](Msg& m) { m.payload = Payload{3}; }), "payload");
   EXPECT_EQ(refused([](Msg& m) { m.page = kEnd; }), "page beyond guest memory");

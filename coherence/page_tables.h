@@ -45,14 +45,21 @@ class LocalPages {
     const Chunk* c = chunks_.peek(p);
     return c ? c->version[Chunks::index(p)] : 0;
   }
+  /// True: memory is set aside for the page, whether or not it holds current bytes.
+  bool framed(PageNumber p) const { return flags(p) & kFramed; }
   void set_right(PageNumber p, Right right, bool source) {
-    chunks_.touch(p).flags[Chunks::index(p)] = static_cast<u8>(static_cast<u8>(right) | (source ? kSource : 0));
+    u8& f = chunks_.touch(p).flags[Chunks::index(p)];
+    f = static_cast<u8>(static_cast<u8>(right) | (source ? kSource : 0) | (f & kFramed));
+  }
+  void set_framed(PageNumber p, bool framed) {
+    u8& f = chunks_.touch(p).flags[Chunks::index(p)];
+    f = static_cast<u8>((f & ~kFramed) | (framed ? kFramed : 0));
   }
   void set_version(PageNumber p, u64 version) { chunks_.touch(p).version[Chunks::index(p)] = version; }
   usize bytes() const { return chunks_.bytes(); }
 
  private:
-  static constexpr u8 kSource = 4;
+  static constexpr u8 kSource = 4, kFramed = 8;
   struct Chunk {
     std::array<u64, 1024> version{};
     std::array<u8, 1024> flags{};
@@ -65,11 +72,12 @@ class LocalPages {
   Chunks chunks_;
 };
 
-/// A page's entry at its home. Untouched: no sharers, no owner, version 0, content zero.
+/// A page's entry at its home. Without an owner its content is zero: untouched (version 0), or given up when it was
+/// all zero.
 struct DirectoryEntry {
   u64 sharers = 0;        // nodes that may hold a copy (a sharer may have dropped its copy silently)
   u64 version = 0;        // of the owner's copy; counts the grants of write rights
-  u8 owner = kNobody;     // whose copy the bytes come from: the last writer, or the home once it has a copy
+  u8 owner = kNobody;     // whose copy the bytes come from: the last writer, or the home once it has read them
   bool modified = false;  // the owner may write; it is the only sharer
   static constexpr u8 kNobody = 0xff;
 };

@@ -50,7 +50,8 @@
 //
 // Dropping a clean page under a memory cap is silent: the home still counts the node as sharer and may invalidate what
 // is no longer there, which is answered at once. The one copy the directory relies on for the bytes (`source`) is never
-// dropped. A request for a page that is just being dropped waits until the frame is empty and its version 0.
+// dropped: it is offered to another node, which asks to write as any agent does, or, at the home and if it is all zero,
+// forgotten there; evictor.h has the ways.  A request for a page that is just being dropped waits until the frame is empty and its version 0.
 //
 // Peers that lie. Every bound is a number fixed at the start: requests per node, orders, queue entries. A message that
 // no honest node would send is counted and dropped; where a grant could make the home's own two roles disagree, it is
@@ -64,20 +65,22 @@
 #include <fmt/format.h>
 
 #include "coherence/directory.h"
+#include "coherence/evictor.h"
 #include "coherence/holder.h"
 #include "coherence/requester.h"
 
 namespace pangea::coherence {
 
 struct Protocol::Impl {
-  explicit Impl(Config config) : s(std::move(config)), directory(s), requester(s), holder(s) {}
+  explicit Impl(Config config)
+      : s(std::move(config)), directory(s), requester(s), holder(s, directory), evictor(s, holder, requester) {}
 
   void on(const LocalRequest& e);
   void on(const DmaClaim& e);
   void on(const Retired& e);
   void on(const Message& e);
   void on(const Surrendered& e);
-  void on(const Drop& e) { holder.drop(e.page); }
+  void on(const Drop& e);
   void on(const Tick&) {}
   void on(const PeerLost& e) { stop({Fatal::Cause::NodeLost, e.node, {}}); }
 
@@ -89,6 +92,7 @@ struct Protocol::Impl {
   Directory directory;
   Requester requester;
   Holder holder;
+  Evictor evictor;
   bool dead = false;
 };
 
@@ -96,7 +100,7 @@ namespace {
 Config checked(Config c) {
   PANGEA_ASSERT(c.nodes >= 1 && c.nodes <= kMaxNodes && c.self.v < c.nodes);
   PANGEA_ASSERT(c.max_agents >= 1 && c.max_agents <= kMaxAgents && c.max_requests >= 1);
-  PANGEA_ASSERT(c.min_hold_ns <= c.max_hold_ns);
+  PANGEA_ASSERT(c.min_hold_ns <= c.max_hold_ns && (c.max_frames == 0 || c.spare_frames < c.max_frames));
   for (const HomeRange& r : c.homes.ranges()) PANGEA_ASSERT(r.home.v < c.nodes);
   return c;
 }
@@ -125,7 +129,9 @@ void Protocol::step(u64 now_ns, const Event& event, Actions& out) {
   p.s.loopback.clear();
   if (p.dead) return;
   p.holder.retry_deferred();
-  if (const Fatal* fatal = p.requester.timed_out()) p.stop(*fatal);
+  const Fatal* fatal = p.requester.timed_out();
+  if (!fatal) fatal = p.evictor.out_of_memory();
+  if (fatal) p.stop(*fatal);
 }
 
 void Protocol::Impl::on(const LocalRequest& e) {
@@ -147,7 +153,15 @@ void Protocol::Impl::on(const Retired& e) {
 
 void Protocol::Impl::on(const Surrendered& e) {
   if (!e.used) s.stats.prefetches_wasted += s.trails.unused(e.page);
-  if (holder.surrendered(e.page, e.token)) requester.resume(e.page);
+  holder.surrendered(e);
+  requester.resume(e.page);
+  requester.send_waiting();
+}
+
+void Protocol::Impl::on(const Drop& e) {
+  PANGEA_ASSERT(s.cfg.homes.contains(e.page));
+  evictor.drop(e);
+  requester.send_waiting();
 }
 
 void Protocol::Impl::on(const Message& e) {
@@ -178,7 +192,11 @@ bool Protocol::Impl::fits(const Message& e) {
       if (*home != e.from) return reject(PeerError::NotHome);
       return (m.requester != s.cfg.self && m.requester.v < s.cfg.nodes) || reject(PeerError::WrongRequester);
     case MsgKind::Grant:
-    case MsgKind::Ack: return m.requester == s.cfg.self || reject(PeerError::WrongRequester);
+    case MsgKind::Ack:
+    case MsgKind::Refuse: return m.requester == s.cfg.self || reject(PeerError::WrongRequester);
+    case MsgKind::Offer:
+      if (m.want != Want::Write) return reject(PeerError::Malformed);
+      return m.requester == e.from || reject(PeerError::WrongRequester);
   }
   return reject(PeerError::Malformed);
 }
@@ -196,6 +214,8 @@ void Protocol::Impl::deliver(NodeId from, const Msg& msg) {
       if (s.is_home(msg.page) && !directory.ordered(from, msg)) return s.reject(from, PeerError::UnknownTransaction);
       return requester.on_grant(from, msg);
     case MsgKind::Ack: return requester.on_ack(from, msg);
+    case MsgKind::Offer: return evictor.on_offer(from, msg);
+    case MsgKind::Refuse: return evictor.on_refuse(from, msg);
   }
 }
 
@@ -207,12 +227,23 @@ void Protocol::Impl::stop(const Fatal& fatal) {
 
 u64 Protocol::next_deadline_ns() const {
   if (impl_->dead) return ~u64{0};
-  return std::min(impl_->holder.next_deadline_ns(), impl_->requester.next_deadline_ns());
+  return std::min(
+      {impl_->holder.next_deadline_ns(), impl_->requester.next_deadline_ns(), impl_->evictor.next_deadline_ns()});
 }
 
 Right Protocol::right(PageNumber page) const { return impl_->holder.usable(page); }
 u64 Protocol::version(PageNumber page) const { return impl_->s.local.version(page); }
-bool Protocol::idle() const { return impl_->directory.idle() && impl_->requester.idle() && impl_->holder.idle(); }
+Giving Protocol::giving(PageNumber page) const { return impl_->evictor.giving(page); }
+Shortage Protocol::shortage() const { return impl_->dead ? Shortage{} : impl_->evictor.shortage(); }
+u64 Protocol::frames() const { return impl_->s.frames; }
+u64 Protocol::owned() const { return impl_->s.owned; }
+bool Protocol::asks_zero(PageNumber page) const {
+  const Order* o = impl_->s.orders.find(page);
+  return o && o->if_zero;
+}
+bool Protocol::idle() const {
+  return impl_->directory.idle() && impl_->requester.idle() && impl_->holder.idle() && impl_->evictor.idle();
+}
 
 PageView Protocol::view(PageNumber page) const {
   PageView v{.usable = right(page)};
@@ -224,6 +255,7 @@ PageView Protocol::view(PageNumber page) const {
     else
       v.owed = o->deferred ? PageView::Owed::Deferred : PageView::Owed::HandingOver;
   }
+  v.offered = impl_->s.offers.find(page) != nullptr;
   return v;
 }
 
@@ -238,6 +270,13 @@ std::string Protocol::report() const {
                                   : ", not sent",
                         o.acks, o.expected);
   });
+  s.offers.for_each([&](PageNumber page, const OfferOut& o) {
+    text += fmt::format("  page {:#x}: offered to node {} {} us ago, refused by {:#x}\n", page.v, o.to.v,
+                        (s.now_ns - o.since_ns) / 1000, o.tried);
+  });
+  if (s.capped())
+    text += fmt::format("  {} of {} frames, {} requests wait for one\n", s.frames, s.cfg.max_frames,
+                        impl_->requester.waiting_for_frames());
   s.orders.for_each([&](PageNumber page, const Order& o) {
     text += fmt::format(
         "  page {:#x}: owed to node {} (serial {}), {}\n", page.v, o.msg.requester.v, o.msg.serial,
@@ -255,6 +294,9 @@ const Stats& Protocol::stats() const { return impl_->s.stats; }
 usize Protocol::table_bytes() const { return impl_->s.local.bytes() + impl_->directory.bytes(); }
 
 Error describe(const Fatal& fatal) {
+  if (fatal.cause == Fatal::Cause::OutOfMemory)
+    return {"-node-mem", fmt::format("every node is full, and node {} needs room for a page", fatal.node.v),
+            "let the nodes hold more", ExitStatus::HostError};
   if (fatal.cause == Fatal::Cause::NodeLost)
     return {fmt::format("node {} is lost", fatal.node.v), "its memory is part of this machine, which cannot go on", "",
             ExitStatus::NodeLost};

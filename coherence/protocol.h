@@ -22,6 +22,26 @@ struct Config {
   u64 min_hold_ns = 0;          // a page is kept at least this long after it came, and after its instruction retired
   u64 max_hold_ns = 2'000'000;  // and at most this long for agents that do not report Retired
   u64 request_timeout_ns = 60'000'000'000;  // a request unanswered for so long is fatal; 0: never
+  u64 max_frames = 0;                       // pages this node may hold at a time; 0: any number
+  u64 spare_frames = 0;      // of these, kept free for its own agents: it takes in no page that would leave fewer
+  unsigned max_offers = 16;  // pages offered to other nodes at a time
+  u64 refused_pause_ns = 1'000'000;      // after all nodes have refused a page, until the next is offered
+  u64 refused_fatal_ns = 2'000'000'000;  // all refused for so long, and no frame came free: fatal; 0: never
+};
+
+/// What giving up the frame of a page takes.
+enum class Giving : u8 {
+  Nothing,  // it has none, or must stay for now
+  Silent,   // no other node needs to know
+  Home,     // this is the home's copy, and others count on it: silent if it is all zero, else as Source
+  Source,   // others count on this copy: another node must take it
+};
+
+/// How many frames are wanted.
+struct Shortage {
+  u64 any = 0;      // by whatever means that concern nobody else
+  u64 moves = 0;    // ... and by handing pages to other nodes
+  u64 waiting = 0;  // requests that wait for one
 };
 
 /// What one node knows of a page: the states by which tests/model compares the code with its model.
@@ -29,6 +49,7 @@ struct PageView {
   Right usable = Right::None;  // with hand-overs under way counted as finished
   enum class Asked : u8 { No, Unsent, Sent, Granted } asked = Asked::No;
   enum class Owed : u8 { No, Deferred, HandingOver, Dropping, DroppingForOrder } owed = Owed::No;
+  bool offered = false;
 };
 
 class Protocol {
@@ -48,6 +69,15 @@ class Protocol {
   /// Version of the bytes in this node's frame; 0: all zero.
   u64 version(PageNumber page) const;
   PageView view(PageNumber page) const;
+  /// What Drop{page} would have to do now.
+  Giving giving(PageNumber page) const;
+  /// Whether Surrendered must say if the page is all zero.
+  bool asks_zero(PageNumber page) const;
+  /// How many frames the node should give up, beyond those that are on their way out.
+  Shortage shortage() const;
+  /// Pages whose memory is set aside here, and those among them whose bytes others count on.
+  u64 frames() const;
+  u64 owned() const;
   /// True when this node waits for nothing and owes nothing: no request, hand-over or transaction is pending.
   bool idle() const;
   /// What it waits for and owes, and what it refused of its peers; a line each, for people.

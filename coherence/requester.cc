@@ -31,7 +31,8 @@ void Requester::request(PageNumber page, Want want, AgentId agent, Right usable,
     s_.stats.local_merged++;
     return join(*o, want, agent);
   }
-  Outstanding* o = s_.outstanding.insert(page);
+  const bool frame = s_.local.framed(page) || s_.has_room();
+  Outstanding* o = frame || agent != kNoAgent ? s_.outstanding.insert(page) : nullptr;
   if (!o) {
     s_.stats.local_refused++;
     if (agent == kNoAgent)
@@ -44,18 +45,18 @@ void Requester::request(PageNumber page, Want want, AgentId agent, Right usable,
   if (write_next) s_.stats.writes_predicted++;
   o->want = write_next ? Want::Write : want;
   o->since_ns = s_.now_ns;
-  if (s_.outstanding.size() == 1) next_check_ns_ = s_.now_ns + s_.cfg.request_timeout_ns / 8;
   join(*o, want, agent);
   // While a Drop is under way the frame is about to be emptied: a grant must not overtake that.
   const Order* order = s_.orders.find(page);
-  if (!order || !order->discard) send(page, *o);
+  if (!order || !order->discard) send_or_queue(page, *o);
   if (agent != kNoAgent && want != Want::Claim) ask_ahead(page, want, agent, place);
 }
 
-/// Asks for a page that nobody waits for yet, unless it is here or under way. Leaves half of the places to those who
-/// wait.
+/// Asks for a page that nobody waits for yet, unless it is here or under way. Leaves half of the places, and of the
+/// spare frames, to those who wait.
 bool Requester::ask(PageNumber page, Want want) {
   if (s_.outstanding.size() >= s_.cfg.max_requests / 2) return false;
+  if (s_.capped() && s_.frames + s_.cfg.spare_frames / 2 >= s_.cfg.max_frames) return false;
   if (s_.outstanding.find(page) || s_.orders.find(page) || enough(s_.local.right(page), want)) return false;
   s_.stats.prefetches++;
   request(page, want, kNoAgent, s_.local.right(page));
@@ -103,6 +104,7 @@ void Requester::forget(AgentId agent) {
 
 void Requester::send(PageNumber page, Outstanding& o) {
   o.sent = true;
+  o.since_ns = s_.now_ns;
   o.serial = next_serial_++;
   const NodeId home = s_.home(page);
   if (home != s_.cfg.self) s_.stats.requests_sent++;
@@ -111,9 +113,31 @@ void Requester::send(PageNumber page, Outstanding& o) {
   s_.post(home, m);
 }
 
+/// A request is sent only when there is a frame for what it brings; so the nodes never wait for each other's frames
+/// with a transaction open.
+void Requester::send_or_queue(PageNumber page, Outstanding& o) {
+  if (s_.local.framed(page) || (frame_queue_.empty() && s_.has_room())) {
+    s_.take_frame(page);
+    return send(page, o);
+  }
+  s_.stats.frame_waits++;
+  frame_queue_.push_back(page);
+}
+
+void Requester::send_waiting() {
+  usize n = 0;
+  for (; n < frame_queue_.size() && s_.take_frame(frame_queue_[n]); n++)
+    send(frame_queue_[n], *s_.outstanding.find(frame_queue_[n]));
+  frame_queue_.erase(frame_queue_.begin(), frame_queue_.begin() + static_cast<std::ptrdiff_t>(n));
+}
+
 void Requester::resume(PageNumber page) {
   Outstanding* o = s_.outstanding.find(page);
-  if (o && !o->sent) send(page, *o);
+  if (!o || o->sent) return;
+  if (!enough(s_.local.right(page), o->want)) return send_or_queue(page, *o);
+  served(page, o->readers | o->writers);  // the drop was undone
+  s_.outstanding.erase(page);
+  wake_refused();
 }
 
 void Requester::on_ack(NodeId from, const Msg& msg) {
@@ -175,13 +199,10 @@ void Requester::complete_if_ready(PageNumber page) {
   const bool write = o.want != Want::Read;
   s_.local.set_version(page, o.version);
   s_.predictor.came(page, s_.local.right(page), write ? Right::Write : Right::Read);
-  s_.local.set_right(page, write ? Right::Write : Right::Read, write || s_.is_home(page));
+  s_.set_right(page, write ? Right::Write : Right::Read, write || s_.is_home(page));
   s_.out->push_back(Install{page, write ? Right::Write : Right::Read, o.version, o.want});
 
-  const u64 served = write ? o.readers | o.writers : o.readers;
-  for (u64 m = served; m != 0; m &= m - 1) waiting_[static_cast<usize>(std::countr_zero(m))].active = false;
-  s_.holds.installed(page, served, s_.now_ns);
-  s_.out->push_back(Wake{page});
+  served(page, write ? o.readers | o.writers : o.readers);
   if (!o.ended) finish(page, o);
 
   if (!write && o.wants_write) {
@@ -191,6 +212,12 @@ void Requester::complete_if_ready(PageNumber page) {
   }
   s_.outstanding.erase(page);
   wake_refused();
+}
+
+void Requester::served(PageNumber page, u64 agents) {
+  for (u64 m = agents; m != 0; m &= m - 1) waiting_[static_cast<usize>(std::countr_zero(m))].active = false;
+  s_.holds.installed(page, agents, s_.now_ns);
+  s_.out->push_back(Wake{page});
 }
 
 void Requester::finish(PageNumber page, const Outstanding& o) {
@@ -211,24 +238,32 @@ void Requester::wake_refused() {
 }
 
 const Fatal* Requester::timed_out() {
+  const u64 interval = s_.cfg.request_timeout_ns / 8;
+  if (!awaits_answers() || next_check_ns_ == 0) {
+    next_check_ns_ = awaits_answers() ? s_.now_ns + interval : 0;
+    return nullptr;
+  }
   if (s_.now_ns < next_deadline_ns()) return nullptr;
-  const u64 interval = s_.cfg.request_timeout_ns / 8, late = s_.now_ns - next_check_ns_;
+  const u64 late = s_.now_ns - next_check_ns_;
   next_check_ns_ = s_.now_ns + interval;
   bool found = false;
-  s_.outstanding.for_each([&](PageNumber page, Outstanding& o) {
+  const auto look = [&](PageNumber page, NodeId asked, u64& since_ns) {
     // A check that comes as late as this means that this node did not run (its computer was suspended, say), and the
     // answer could not be heard: that time does not count.
-    if (late >= interval) o.since_ns = std::min(s_.now_ns, o.since_ns + late);
-    if (found || s_.now_ns - o.since_ns < s_.cfg.request_timeout_ns) return;
-    fatal_ = {Fatal::Cause::RequestTimedOut, s_.home(page), page};
+    if (late >= interval) since_ns = std::min(s_.now_ns, since_ns + late);
+    if (found || s_.now_ns - since_ns < s_.cfg.request_timeout_ns) return;
+    fatal_ = {Fatal::Cause::RequestTimedOut, asked, page};
     found = true;
+  };
+  s_.outstanding.for_each([&](PageNumber page, Outstanding& o) {
+    if (o.sent) look(page, s_.home(page), o.since_ns);
   });
+  s_.offers.for_each([&](PageNumber page, OfferOut& o) { look(page, o.to, o.since_ns); });
   return found ? &fatal_ : nullptr;
 }
 
 u64 Requester::next_deadline_ns() const {
-  if (s_.cfg.request_timeout_ns == 0 || s_.outstanding.size() == 0) return ~u64{0};
-  return next_check_ns_;
+  return s_.cfg.request_timeout_ns == 0 || next_check_ns_ == 0 ? ~u64{0} : next_check_ns_;
 }
 
 void Requester::wake_all() {

@@ -41,6 +41,15 @@ struct Stats {
   u64 orders_deferred = 0;    // hand-overs put off because a page was held
   u64 transactions = 0;       // completed at this home
   u64 drops = 0;              // clean pages given back
+  u64 frames_peak = 0;        // frames set aside at a time
+  u64 drops_stale = 0;        // frames given back whose bytes were out of date
+  u64 drops_zero = 0;         // pages of this home given back because they were all zero
+  u64 drops_undone = 0;       // ... that were written before all agents had let go
+  u64 offers = 0;             // pages offered to other nodes
+  u64 offers_refused = 0;     // answers that there is no room
+  u64 offers_taken = 0;       // pages lost after they had been offered
+  u64 taken_in = 0;           // pages asked for because another node offered them
+  u64 frame_waits = 0;        // requests that waited for a frame
   std::array<u64, static_cast<usize>(PeerError::Count)> peer_errors{};
 
   u64 peer_errors_total() const {

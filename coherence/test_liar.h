@@ -36,7 +36,7 @@ class Victim {
   const Protocol& protocol() const { return protocol_; }
 
  private:
-  static Config config() {
+  Config config() {
     Config c;
     c.nodes = kLiarNodes;
     c.homes = HomeMap({{PageNumber{0}, 2, NodeId{0}}, {PageNumber{2}, 2, NodeId{1}}, {PageNumber{5}, 1, NodeId{2}}});
@@ -44,6 +44,9 @@ class Victim {
     c.max_requests = 2;
     c.max_hold_ns = 1000;
     c.request_timeout_ns = 0;
+    if (prng_.chance(1, 2)) c.max_frames = 1 + prng_.below(kLiarPages);
+    c.max_offers = 2;
+    c.refused_fatal_ns = 0;
     return c;
   }
 
@@ -56,7 +59,7 @@ class Victim {
   void local() {
     const auto agent = static_cast<AgentId>(prng_.below(4));
     if (prng_.chance(1, 6)) return step(DmaClaim{ram_page(), agent});
-    if (prng_.chance(1, 6)) return step(Drop{ram_page()});
+    if (prng_.chance(1, 4)) return step(Drop{ram_page(), prng_.chance(1, 2)});
     step(LocalRequest{ram_page(), prng_.chance(1, 2) ? Access::Write : Access::Read, agent});
   }
 
@@ -65,21 +68,22 @@ class Victim {
     const Surrender s = surrenders_.begin()->second;
     surrenders_.erase(surrenders_.begin());
     rights_[s.page.v] = s.keep;
-    step(Surrendered{s.page, s.token});
+    step(Surrendered{s.page, s.token, true, prng_.chance(1, 2)});
   }
 
   /// Any message at all, but often one that nearly fits: serials and versions are those the victim uses.
   Message lie() {
     Message m;
     m.from = NodeId{static_cast<u16>(1 + prng_.below(kLiarNodes - 1))};
-    m.msg.kind = static_cast<MsgKind>(prng_.below(8));
+    m.msg.kind = static_cast<MsgKind>(prng_.below(9));
     if (prng_.chance(1, 6)) m.msg.kind = MsgKind::Request;
     m.msg.want = static_cast<Want>(prng_.below(prng_.chance(1, 20) ? 5 : 3));
     m.msg.payload = static_cast<Payload>(prng_.below(prng_.chance(1, 20) ? 5 : 3));
     m.msg.page = any_page();
     if (prng_.chance(1, 50)) m.msg.page = PageNumber{prng_.next()};
     if (prng_.chance(1, 50)) m.msg.length = 8;
-    const bool to_requester = m.msg.kind == MsgKind::Grant || m.msg.kind == MsgKind::Ack;
+    const bool to_requester =
+        m.msg.kind == MsgKind::Grant || m.msg.kind == MsgKind::Ack || m.msg.kind == MsgKind::Refuse;
     m.msg.requester = to_requester ? NodeId{0} : m.from;
     if (prng_.chance(1, 4)) m.msg.requester = NodeId{static_cast<u16>(prng_.below(kLiarNodes))};
     m.msg.serial = prng_.chance(1, 2) ? serials_[m.msg.page.v] : ++liar_serial_;
@@ -99,7 +103,7 @@ class Victim {
       if (const auto* s = std::get_if<Send>(&a)) {
         EXPECT_NE(s->to, NodeId{0});
         EXPECT_LT(s->to.v, kLiarNodes);
-        if (s->msg.kind == MsgKind::Request) serials_[s->msg.page.v] = s->msg.serial;
+        if (s->msg.kind == MsgKind::Request || s->msg.kind == MsgKind::Offer) serials_[s->msg.page.v] = s->msg.serial;
         EXPECT_FALSE(s->with_page && surrenders_.contains(s->msg.page.v)) << "sent before the hand-over";
       } else if (const auto* s = std::get_if<Surrender>(&a)) {
         EXPECT_LT(s->keep, rights_[s->page.v]);

@@ -17,6 +17,7 @@ void Trails::learn(const Stop& from, const Stop& next) {
 }
 
 bool Trails::unused(PageNumber page) {
+  if (asked_.empty()) return false;
   const Asked& a = asked_[page.v % asked_.size()];
   Link& l = links_[a.slot];
   if (a.page != page || l.trust == 0 || l.next.page != page) return false;

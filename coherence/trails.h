@@ -7,7 +7,6 @@
 // agent soon after. Links that were seen twice are followed, until one brings a page that goes away again without
 // anybody here having used it.
 #pragma once
-#include <array>
 #include <vector>
 
 #include "coherence/events.h"
@@ -25,7 +24,9 @@ class Trails {
     bool same(const Stop& o) const { return page == o.page && place == o.place; }
   };
 
-  explicit Trails(unsigned max_agents) : last_(max_agents) {}
+  /// `on`: false: it will be asked nothing, and needs no memory.
+  explicit Trails(unsigned max_agents, bool on = true)
+      : links_(on ? kLinks : 0), asked_(on ? kAsked : 0), last_(max_agents) {}
 
   /// `agent` has to wait at `stop`. `here(stop)`: that page is here already, with the right it needs.
   template <class Here>
@@ -85,8 +86,9 @@ class Trails {
   }
   void learn(const Stop& from, const Stop& next);
 
-  std::array<Link, 4096> links_{};
-  std::array<Asked, 1024> asked_{};  // which link a page was asked for by
+  static constexpr usize kLinks = 4096, kAsked = 1024;
+  std::vector<Link> links_;
+  std::vector<Asked> asked_;  // which link a page was asked for by
   std::vector<Last> last_;
 };
 }  // namespace pangea::coherence

@@ -42,6 +42,20 @@ struct HotPage {
   u64 page = 0, count = 0;  // remote faults
   double wait_s = 0;        // what they cost: seconds that agents waited for it
 };
+/// What a node holds of guest memory, and what it gave up under -node-mem. Pages.
+struct MemoryStatistics {
+  u64 cap_pages = 0;       // 0: any number
+  u64 frames = 0;          // held now
+  u64 frames_peak = 0;     // ... at most
+  u64 evicted_clean = 0;   // other nodes had the bytes
+  u64 evicted_stale = 0;   // the bytes were out of date
+  u64 evicted_zero = 0;    // all zero
+  u64 evicted_dirty = 0;   // went to another node
+  u64 taken_in = 0;        // ... came from one
+  u64 offers = 0;          // pages that others were asked to take
+  u64 offers_refused = 0;  // answers that there is no room
+  u64 frame_waits = 0;     // requests that waited for a frame
+};
 struct NodeStatistics {
   u32 id = 0;
   LatencySummary remote_faults_read, remote_faults_write, ipi_remote;
@@ -50,6 +64,7 @@ struct NodeStatistics {
   u64 pages_asked_ahead = 0, asked_ahead_in_vain = 0;
   double rss_mib = 0;     // resident memory of the process
   double frames_mib = 0;  // guest pages in it
+  MemoryStatistics memory;
   u64 translations = 0, translated_instructions = 0;
   std::vector<VcpuStatistics> vcpus;
   std::vector<HotPage> hot_pages;

@@ -1,4 +1,4 @@
-/* The three roles of coherence.pml, in the order of requester.cc, holder.cc and directory.cc. `me` is the node that takes
+/* The roles of coherence.pml, in the order of requester.cc and holder.cc; home.pml has the rest. `me` is the node that takes
  * the step; i, j, k, h, q, wt and the messages w, v are its scratch. */
 
 /* State::grant */
@@ -39,9 +39,43 @@ inline request(p, wanted, agent) {
     join(wanted, agent);
     if
     :: ord[i] != NoOrder && discard[i]  /* the frame is about to be emptied */
-    :: else -> send_request(p)
+    :: else -> send_if_room(p)
     fi
   fi
+}
+
+/* Requester::send_or_queue; with two pages the first one and the other are all the queue */
+inline send_if_room(p) {
+  if
+  :: may_frame(me, p) && (framed[I(me, p)] || first_waits[me] == 0) -> take_frame(p); send_request(p)
+  :: else -> if :: first_waits[me] == 0 -> first_waits[me] = p + 1 :: else fi
+  fi
+}
+
+inline take_frame(p) {
+  if
+  :: !framed[I(me, p)] -> framed[I(me, p)] = true; frames[me]++; assert(frames[me] <= FRAMES)
+  :: else
+  fi
+}
+
+/* State::give_frame */
+inline give_frame(p) {
+  assert(framed[I(me, p)] && R[I(me, p)] == 0);
+  framed[I(me, p)] = false; frames[me]--; V[I(me, p)] = 0; D[I(me, p)] = 0; refused_room[me] = false
+}
+
+/* Requester::send_waiting */
+inline send_waiting() {
+  do
+  :: first_waits[me] != 0 && frames[me] < FRAMES ->
+    j = first_waits[me] - 1;
+    take_frame(j);
+    send_request(j);
+    j = P - 1 - j;
+    first_waits[me] = (waits_for_frame(I(me, j)) -> j + 1 : 0)
+  :: else -> break
+  od
 }
 
 inline join(wanted, agent) {
@@ -136,7 +170,12 @@ inline on_order(m) {
          (R[i] != 0 && V[i] == (m.want == Read -> m.version : m.version - 1) && m.want != Claim));
   if
   :: ord[i] == DropOrder -> ord[i] = (m.kind == Fetch -> FetchOrder : InvalidateOrder); copy(omsg[i], m)
-  :: ord[i] == NoOrder && R[i] <= (m.want == Read -> 1 : 0) -> answer(m, m.kind == Fetch)
+  :: ord[i] == NoOrder && R[i] <= (m.want == Read -> 1 : 0) ->
+    if
+    :: m.requester == m.from -> source[i] = false  /* the home reads: from now on it has the bytes */
+    :: else
+    fi;
+    answer(m, m.kind == Fetch)
   :: else ->
     ord[i] = (m.kind == Fetch -> FetchOrder : InvalidateOrder);
     keep[i] = (m.want == Read -> 1 : 0);
@@ -166,8 +205,44 @@ inline answer(m, is_fetch) {
 /* Holder::surrendered */
 inline surrendered(p) {
   i = I(me, p);
+  if
+  :: if_zero[i] -> home_dropped(p, true)
+  :: if_zero[i] -> home_dropped(p, false)
+  :: else -> handed_over(p)
+  fi;
+  send_waiting()
+}
+
+/* Holder::dropped, of the home's own copy; Directory::drop_ended; Requester::resume */
+inline home_dropped(p, zero) {
+  ord[i] = NoOrder; discard[i] = false; if_zero[i] = false; home_drops[p] = false;
+  if
+  :: zero ->
+    assert(D[i] == newest[p] && owner[p] == me);
+    zeros[p] = D[i]; sharers[p] = sharers[p] & (255 - BIT(me)); owner[p] = NOBODY; modified[p] = false;
+    R[i] = 0; source[i] = false;
+    give_frame(p)
+  :: else
+  fi;
+  if
+  :: len(queue[p]) > 0 -> start_head(p)
+  :: else
+  fi;
+  if
+  :: asked[i] && !sent[i] && enough(R[i], owant[i]) ->
+    if
+    :: reader[i] || writer[i] -> held[i] = true; waits[me] = 0
+    :: else
+    fi;
+    asked[i] = false; reader[i] = false; writer[i] = false; owant[i] = Read
+  :: asked[i] && !sent[i] && !enough(R[i], owant[i]) -> send_if_room(p)
+  :: else
+  fi
+}
+
+inline handed_over(p) {
   R[i] = keep[i];
-  source[i] = keep[i] != 0 && source[i];
+  source[i] = keep[i] != 0 && source[i] && omsg[i].requester != HOME(p);
   copy(v, omsg[i]);
   k = (ord[i] == FetchOrder -> 1 : (ord[i] == InvalidateOrder -> 2 : 0));
   ord[i] = NoOrder; keep[i] = 0; clear(omsg[i]);
@@ -176,77 +251,13 @@ inline surrendered(p) {
   :: else
   fi;
   if
-  :: discard[i] -> discard[i] = false; D[i] = 0; if :: asked[i] && !sent[i] -> send_request(p) :: else fi
+  :: discard[i] -> discard[i] = false; give_frame(p); if :: asked[i] && !sent[i] -> send_if_room(p) :: else fi
   :: else
-  fi
-}
-
-/* Directory::on_request, start_head, read, write */
-inline on_request(m) {
-  k = len(queue[q]);
-  assert(len(queue[q]) < N);
-  queue[q] ! m.from, m.want, m.version;
-  if
-  :: k == 0 -> start_head(q)
-  :: else
-  fi
-}
-
-inline on_done(m) {
-  assert(len(queue[q]) > 0 && version[q] == m.version);
-  queue[q] ? j, wt, k;
-  assert(j == m.requester && wt == m.want);
-  if
-  :: len(queue[q]) > 0 -> start_head(q)
-  :: else
-  fi
-}
-
-inline start_head(p) {
-  queue[p] ? <j, wt, k>;
-  assert(k <= version[p] && !(modified[p] && owner[p] == j));
-  clear(w);
-  w.kind = Fetch; w.want = wt; w.from = me; w.page = p; w.requester = j; w.version = version[p];
-  if
-  :: wt == Read ->
-    if
-    :: modified[p] || k != version[p] ->
-      assert(owner[p] != NOBODY && owner[p] != j);
-      w.payload = Page;
-      k = owner[p]
-    :: else -> w.kind = Grant; k = me
-    fi;
-    modified[p] = false;
-    sharers[p] = sharers[p] | BIT(j);
-    if :: j == me -> owner[p] = j :: else fi;
-    if :: w.kind == Grant -> grant(w) :: else -> post(k, w) fi
-  :: else ->
-    w.version++;
-    h = sharers[p] & (255 - BIT(j));
-    if
-    :: wt == Write && k != version[p] ->
-      assert(owner[p] != NOBODY && owner[p] != j);
-      w.payload = Page;
-      k = owner[p]
-    :: (wt == Claim || k == version[p]) && (h == 0 || (h & BIT(me))) -> k = me
-    :: else -> k = (h & 1 -> 0 : (h & 2 -> 1 : 2))
-    fi;
-    h = h & (255 - BIT(k));
-    w.nodes = h;
-    if :: (sharers[p] & (255 - BIT(j))) == 0 -> w.kind = Grant :: else fi;
-    sharers[p] = BIT(j); version[p]++; owner[p] = j; modified[p] = true;
-    if
-    :: w.kind == Grant -> grant(w)
-    :: else -> post(k, w)
-    fi;
-    w.kind = Invalidate; w.from = me; w.payload = None; w.nodes = 0; w.version = version[p];
-    k = 0;
-    do
-    :: k < N -> if :: h & BIT(k) -> post(k, w) :: else fi; k++
-    :: else -> break
-    od
   fi;
-  clear(w)
+  if
+  :: offered[i] && R[i] == 0 -> end_offer(i); if :: !asked[i] -> give_frame(p) :: else fi
+  :: else
+  fi
 }
 
 /* Holder::retry_deferred, at the end of each step */

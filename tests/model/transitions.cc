@@ -1,8 +1,13 @@
 // Which transitions the code takes: runs clusters of 3 nodes and 2 pages at random and prints each kind of step once,
 //
-//   T EVENT BEFORE AFTER        BEFORE, AFTER: usable right + 3 * request + 12 * order (PageView)
+//   T EVENT BEFORE AFTER        BEFORE, AFTER: usable right + 3 * request + 12 * order + 60 * offered (PageView)
 //
-// the same lines that the verifier of coherence.pml prints. check.py compares the two. Usage: transitions SEEDS
+// the same lines that the verifier of coherence.pml prints. check.py compares the two.
+//
+//   transitions SEEDS PAGES,REQUESTS,DROPS,FRAMES...
+//
+// One or two pages in use, so many requests and drops in each cluster, FRAMES pages that a node may hold (0: any
+// number): the limits of the model.
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -19,10 +24,26 @@ using namespace pangea;
 using namespace pangea::coherence;
 
 constexpr unsigned kNodes = 3, kPages = 2;
-constexpr unsigned kSteps = 300;
+constexpr unsigned kSteps = 500;
 
 // Numbered as in coherence.pml.
-enum Number { Read, Write, Claim, Fetch, Invalidate, Grant, Ack, Surrender_, Retired_, Drop_, Request, Done, Aside };
+enum Number {
+  Read,
+  Write,
+  Claim,
+  Fetch,
+  Invalidate,
+  Grant,
+  Ack,
+  Surrender_,
+  Retired_,
+  Drop_,
+  Request,
+  Done,
+  Aside,
+  Offer,
+  Refuse
+};
 using Transition = std::array<unsigned, 3>;
 
 unsigned number_of(MsgKind kind) {
@@ -33,14 +54,24 @@ unsigned number_of(MsgKind kind) {
     case MsgKind::Grant: return Grant;
     case MsgKind::Ack: return Ack;
     case MsgKind::Done: return Done;
+    case MsgKind::Offer: return Offer;
+    case MsgKind::Refuse: return Refuse;
   }
   std::abort();
 }
 
+struct Limits {
+  unsigned pages = 2, requests = 3, drops = 1, frames = 0;
+};
+
 /// One cluster. Its agents do what those of the model may do, and no more.
 class Cluster {
  public:
-  Cluster(u64 seed, std::set<Transition>& seen) : prng_(seed), seen_(seen) {
+  Cluster(u64 seed, const Limits& limits, std::set<Transition>& seen)
+      : limits_(limits), capped_(limits.frames != 0), prng_(seed), seen_(seen) {
+    slow_from_ = static_cast<unsigned>(prng_.below(2 * kNodes));
+    slow_to_ = static_cast<unsigned>(prng_.below(kNodes));
+    slow_node_ = static_cast<unsigned>(prng_.below(2 * kNodes));
     for (unsigned n = 0; n < kNodes; ++n) {
       Config c;
       c.self = NodeId{static_cast<u16>(n)};
@@ -50,7 +81,10 @@ class Cluster {
       c.max_hold_ns = u64{1} << 60;  // holds end with Retired only
       c.migratory = false;
       c.prefetch_max = 0;
+      c.trails = false;
       c.request_timeout_ns = 0;
+      c.max_frames = limits.frames;
+      c.refused_pause_ns = c.refused_fatal_ns = 0;
       nodes_.emplace_back(c);
     }
   }
@@ -73,11 +107,13 @@ class Cluster {
     std::exit(1);
   }
   static unsigned abstract(const PageView& v) {
-    return static_cast<unsigned>(v.usable) + 3 * static_cast<unsigned>(v.asked) + 12 * static_cast<unsigned>(v.owed);
+    return static_cast<unsigned>(v.usable) + 3 * static_cast<unsigned>(v.asked) + 12 * static_cast<unsigned>(v.owed) +
+           (v.offered ? 60 : 0);
   }
 
   void step() {
     const auto n = static_cast<unsigned>(prng_.below(kNodes));
+    if (n == slow_node_ && !prng_.chance(1, 4)) return;
     switch (prng_.below(6)) {
       case 0: return ask(n);
       case 1: return retire(n);
@@ -88,17 +124,24 @@ class Cluster {
   }
 
   void ask(unsigned n) {
-    const PageNumber page{prng_.below(kPages)};
+    if (limits_.requests == 0) return;
+    const PageNumber page{prng_.below(limits_.pages)};
     const auto want = static_cast<Want>(prng_.below(3));
     const bool agent = prng_.chance(2, 3);
     const PageView v = nodes_[n].view(page);
     if (v.usable == Right::Write || (v.usable == Right::Read && want == Want::Read)) return;
     if (agent ? agents_[n].waits : v.asked != PageView::Asked::No || want == Want::Claim || page.v != 0) return;
+    limits_.requests--;
+    // With room for one page, an instruction cannot have two.
+    if (agent && capped_) take(n, Retired_, PageNumber{kPages}, Retired{0});
     if (agent) agents_[n] = {true, page, want};
     const AgentId id = agent ? AgentId{0} : kNoAgent;
     const unsigned number = static_cast<unsigned>(want);
     if (want == Want::Claim) return take(n, number, page, DmaClaim{page, id});
+    const unsigned before = abstract(v);
     take(n, number, page, LocalRequest{page, want == Want::Write ? Access::Write : Access::Read, id});
+    // Without a frame nobody asks ahead.
+    if (!agent && before == abstract(nodes_[n].view(page)) && fresh_) seen_.erase(*fresh_);
   }
 
   void retire(unsigned n) {
@@ -106,11 +149,16 @@ class Cluster {
   }
 
   void give_back(unsigned n) {
-    const PageNumber page{prng_.below(kPages)};
+    const PageNumber page{prng_.below(limits_.pages)};
     const unsigned before = abstract(nodes_[n].view(page));
-    take(n, Drop_, page, Drop{page});
+    const Giving giving = nodes_[n].giving(page);
+    const Shortage shortage = nodes_[n].shortage();
+    const bool needed = giving == Giving::Silent ? shortage.any != 0 : shortage.waiting != 0;
+    if (giving == Giving::Nothing || (limits_.drops == 0 && !needed)) return;
+    take(n, Drop_, page, Drop{page, limits_.drops != 0 && prng_.chance(1, 2)});
+    if (limits_.drops != 0 && (giving == Giving::Silent || before != abstract(nodes_[n].view(page)))) limits_.drops--;
     // What may not be dropped stays as it is, and in the model is no step.
-    if (before == abstract(nodes_[n].view(page)) && fresh_) seen_.erase(*fresh_);
+    if (giving != Giving::Silent && before == abstract(nodes_[n].view(page)) && fresh_) seen_.erase(*fresh_);
   }
 
   void hand_over(unsigned n) {
@@ -118,12 +166,12 @@ class Cluster {
     const usize i = prng_.below(given_[n].size());
     const Surrender s = given_[n][i];
     given_[n].erase(given_[n].begin() + static_cast<std::ptrdiff_t>(i));
-    take(n, Surrender_, s.page, Surrendered{s.page, s.token});
+    take(n, Surrender_, s.page, Surrendered{s.page, s.token, true, prng_.chance(1, 2)});
   }
 
   void hear(unsigned to, unsigned from) {
     auto& channel = channels_[from][to];
-    if (channel.empty()) return;
+    if (channel.empty() || (from == slow_from_ && to == slow_to_ && !prng_.chance(1, 4))) return;
     const Message m = channel.front();
     channel.pop_front();
     take(to, number_of(m.msg.kind), m.msg.page, m);
@@ -159,6 +207,9 @@ class Cluster {
     }
   }
 
+  Limits limits_;  // what is left of them
+  const bool capped_;
+  unsigned slow_from_, slow_to_, slow_node_;  // a channel and a node that lag; beyond kNodes: none
   Prng prng_;
   std::set<Transition>& seen_;
   std::optional<Transition> fresh_;
@@ -172,6 +223,10 @@ class Cluster {
 int main(int argc, char** argv) {
   const u64 seeds = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 10'000;
   std::set<Transition> seen;
-  for (u64 seed = 1; seed <= seeds; ++seed) Cluster(seed, seen).run();
+  for (int i = 2; i < argc; ++i) {
+    Limits l;
+    if (std::sscanf(argv[i], "%u,%u,%u,%u", &l.pages, &l.requests, &l.drops, &l.frames) != 4) return 2;
+    for (u64 seed = 1; seed <= seeds; ++seed) Cluster(seed, l, seen).run();
+  }
   for (const Transition& t : seen) std::printf("T %u %u %u\n", t[0], t[1], t[2]);
 }

@@ -20,12 +20,12 @@ std::string Cluster::run() {
   // An instruction takes a few hundred events when all nodes fight for its pages; far more means no progress.
   const u64 limit = u64{20000} * plan_.nodes * plan_.agents * (plan_.instructions + 1);
   for (const auto& n : nodes_) n->start();
-  while (!queue_.empty() && failure_.empty()) {
+  while (!queue_.empty() && failure_.empty() && !full_) {
     if (plan_.lost_node && !lost_ && queue_.steps() >= plan_.lost_after_steps) lose_node();
     queue_.run_one();
     if (queue_.steps() > limit) fail("no progress: " + state_text());
   }
-  if (failure_.empty()) lost_ ? check_survivors() : check_quiet();
+  if (failure_.empty() && !full_) lost_ ? check_survivors() : check_quiet();
   for (const auto& n : nodes_) {
     if (n->checker().violations() != 0) fail(n->checker().reports().front());
     if (n->executor().protocol().stats().peer_errors_total() != 0)
@@ -77,6 +77,14 @@ void Cluster::check_single_writer(PageNumber page) {
 void Cluster::fail(const std::string& text) {
   if (trace_) trace("FAILURE: " + text);
   if (failure_.empty()) failure_ = fmt::format("{} (at {} ns, step {})", text, now(), queue_.steps());
+}
+
+void Cluster::out_of_memory() {
+  full_ = true;
+  if (!plan_.too_small) fail("out of memory, although there is enough");
+  for (const auto& n : nodes_)
+    if (n->executor().protocol().owned() + 2 * plan_.spare_frames + 1 < plan_.frames[n->id().v])
+      fail(fmt::format("out of memory, although node {} has room", n->id().v));
 }
 
 void Cluster::trace(const std::string& text) const { std::printf("%10lu  %s\n", now(), text.c_str()); }

@@ -33,6 +33,9 @@ class Cluster {
   void transmit(NodeId from, NodeId to, const coherence::Msg& msg, const u8* page);
   void check_single_writer(PageNumber page);
   void fail(const std::string& text);
+  /// A node says that all are full: the end of the run, if it is true.
+  void out_of_memory();
+  bool ended_full() const { return full_; }
   bool tracing() const { return trace_; }
   void trace(const std::string& text) const;
 
@@ -59,6 +62,7 @@ class Cluster {
   std::vector<std::unique_ptr<SimNode>> nodes_;
   std::string failure_;
   bool lost_ = false;
+  bool full_ = false;
   u64 messages_ = 0;
 };
 }  // namespace pangea::sim

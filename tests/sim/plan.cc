@@ -1,14 +1,17 @@
 #include "tests/sim/plan.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace pangea::sim {
+namespace {
+unsigned pick(Prng& r, unsigned low, unsigned high) { return low + static_cast<unsigned>(r.below(high - low + 1)); }
+}  // namespace
 
 Plan Plan::from_seed(u64 seed) {
   Prng r(seed);
   Plan p;
   p.seed = seed;
-  const auto pick = [&r](unsigned low, unsigned high) { return low + static_cast<unsigned>(r.below(high - low + 1)); };
+  const auto pick = [&r](unsigned low, unsigned high) { return sim::pick(r, low, high); };
   p.nodes = r.chance(1, 8) ? pick(7, 16) : pick(2, 6);
   p.pages = r.chance(1, 3) ? pick(1, 3) : pick(4, 12);
   p.agents = p.nodes > 6 ? pick(1, 2) : pick(1, 4);
@@ -34,7 +37,36 @@ Plan Plan::from_seed(u64 seed) {
   p.migratory = r.chance(2, 3);
   p.prefetch_max = r.chance(1, 2) ? pick(1, 16) : 0;
   p.trails = r.chance(1, 2);
+  if (r.chance(1, 3)) p.cap(r);
   return p;
+}
+
+void Plan::cap(Prng& r) {
+  pages = sim::pick(r, 6, 24);
+  agents = sim::pick(r, 1, 2);
+  pages_per_instruction = sim::pick(r, 1, 3);
+  zero_percent = r.chance(1, 3) ? 40 : 5;
+  too_small = r.chance(1, 6);
+  // Enough to work with while all others hold what nobody takes, or the agents go on for ever at a snail's pace.
+  spare_frames = too_small ? agents * pages_per_instruction : sim::pick(r, 0, 2);
+  max_hold_ns = 10'000'000;
+  // What its agents may hold at a time fits, or they would wait for each other's holds to expire.
+  const unsigned least = agents * pages_per_instruction + 1 + spare_frames;
+  unsigned room = 0;
+  for (unsigned n = 0; n < nodes; n++) {
+    frames.push_back(least + sim::pick(r, 0, 3));
+    room += frames[n] - spare_frames - 1;
+  }
+  if (too_small) {
+    pages = room + sim::pick(r, 1, 8);
+    lost_node.reset();
+    return;
+  }
+  if (r.chance(1, 4)) {
+    frames[r.below(nodes)] = 0;
+    return;
+  }
+  for (; room < pages; room++) frames[r.below(nodes)]++;
 }
 
 coherence::HomeMap Plan::homes() const {
@@ -49,11 +81,12 @@ std::string Plan::text() const {
   return fmt::format(
       "seed {}: {} nodes, {} pages, {} agents each with {} instructions of {} pages, max_requests {}, latency {}+{} ns "
       "({} % slow), migratory {}, prefetch {}, trails {}, safepoint {} ns, hold {}..{} ns, {} % writes, {} % claims, "
-      "{} % drops, "
-      "{} % given up{}{}",
+      "{} % drops, {} % given up, {} % zeros{}{}{}{}",
       seed, nodes, pages, agents, instructions, pages_per_instruction, max_requests, latency_ns, jitter_ns,
       tail_percent, migratory, prefetch_max, trails, safepoint_ns, min_hold_ns, max_hold_ns, write_percent,
-      claim_percent, drop_percent, give_up_percent, slow_node ? fmt::format(", node {} slow", *slow_node) : "",
+      claim_percent, drop_percent, give_up_percent, zero_percent,
+      capped() ? fmt::format(", frames {} ({} spare)", fmt::join(frames, " "), spare_frames) : "",
+      too_small ? ", too small" : "", slow_node ? fmt::format(", node {} slow", *slow_node) : "",
       lost_node ? fmt::format(", node {} lost after {} steps", *lost_node, lost_after_steps) : "");
 }
 }  // namespace pangea::sim

@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "coherence/home_map.h"
 #include "emu/base/prng.h"
@@ -29,12 +30,18 @@ struct Plan {
   unsigned claim_percent = 10;
   unsigned zero_percent = 5;          // of writes clear the page
   unsigned drop_percent = 0;          // chance, after an instruction, that the node gives a page back
+  std::vector<unsigned> frames;       // per node: pages that it may hold, 0: any number; empty: all any number
+  unsigned spare_frames = 0;          // of those
+  bool too_small = false;             // all frames together may be fewer than the pages
   unsigned give_up_percent = 0;       // of waits are broken off by an interrupt
   std::optional<unsigned> slow_node;  // everything takes ten times as long there
   std::optional<unsigned> lost_node;  // dies at lost_after_steps
   u64 lost_after_steps = 0;
 
   static Plan from_seed(u64 seed);
+  /// Gives some or all nodes less room than there are pages.
+  void cap(Prng& r);
+  bool capped() const { return !frames.empty(); }
   coherence::HomeMap homes() const;
   std::string text() const;
 };

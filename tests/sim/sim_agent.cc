@@ -116,6 +116,7 @@ void SimAgent::give_up_maybe() {
   node_.cluster().on_node(node_.id(), prng_.below(4 * plan.latency_ns + 1), [this, wait] {
     if (state_ != State::Waiting || woken_ || waits_ != wait) return;
     waited_ = false;
+    state_ = State::Parked;
     node_.retired(id_);  // an interrupt came first
     next();
   });

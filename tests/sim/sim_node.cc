@@ -35,6 +35,11 @@ coherence::Config SimNode::config() const {
   c.min_hold_ns = plan.min_hold_ns;
   c.max_hold_ns = plan.max_hold_ns;
   c.request_timeout_ns = 0;  // a cluster that is stuck is to be found stuck
+  c.max_frames = plan.capped() ? plan.frames[id_.v] : 0;
+  c.spare_frames = c.max_frames != 0 ? plan.spare_frames : 0;
+  c.max_offers = 1 + static_cast<unsigned>(plan.seed % 5);
+  c.refused_pause_ns = 20'000;
+  c.refused_fatal_ns = plan.too_small ? 500'000'000 : 0;
   return c;
 }
 
@@ -79,7 +84,7 @@ void SimNode::agent_passed(PageNumber page, u32 token) {
 void SimNode::finish_later(HandOver done) {
   cluster_.on_node(id_, cluster_.prng().below(cluster_.plan().safepoint_ns + 1), [this, done] {
     executor_.surrendered(cluster_.now(), done.page, done.token, cluster_.prng().chance(3, 4));
-    arm_tick();
+    after_step();
   });
 }
 
@@ -118,13 +123,25 @@ void SimNode::wake(PageNumber page) {
 void SimNode::discard(PageNumber page) {
   if (used_right(page) != Right::None)
     cluster_.fail(fmt::format("node {} discards page {:#x} while its agents can see it", id_.v, page.v));
+  if (frames_[page.v]) frames_held_--;
   frames_[page.v].reset();
+}
+
+/// Gives up pages, any pages, as long as the protocol is short of frames.
+void SimNode::relieve() {
+  const auto short_of = [this] { return executor_.protocol().shortage(); };
+  if (short_of().any == 0) return;
+  const std::vector<PageNumber>& pages = cluster_.pages();
+  const u64 first = cluster_.prng().below(pages.size());
+  for (u64 i = 0; i < pages.size() && short_of().any != 0; i++)
+    executor_.give_up(cluster_.now(), pages[(first + i) % pages.size()], short_of().moves != 0);
 }
 
 void SimNode::fatal(const Error& error) {
   if (cluster_.tracing()) cluster_.trace(fmt::format("node {} stops: {}", id_.v, error.line()));
   fatals_++;
   error_ = error;
+  if (error.status != ExitStatus::NodeLost) cluster_.out_of_memory();
 }
 
 // ------------------------------------------------------------------ what happens to the node
@@ -143,35 +160,39 @@ void SimNode::request(PageNumber page, Access access, bool claim, u8 agent) {
     const u64 place = cluster_.plan().trails ? cluster_.prng().below(4) : 0;
     executor_.local_request(cluster_.now(), page, access, agent, place);
   }
-  arm_tick();
+  after_step();
 }
 
 void SimNode::retired(u8 agent) {
   executor_.retired(cluster_.now(), agent);
-  arm_tick();
+  after_step();
 }
 
 void SimNode::drop(PageNumber page) {
-  executor_.drop(cluster_.now(), page);
-  arm_tick();
+  executor_.give_up(cluster_.now(), page, true);
+  after_step();
 }
 
 void SimNode::receive(NodeId from, const std::vector<u8>& header, const PageBytes* page) {
   Result<coherence::Msg> msg = coherence::decode(header, cluster_.plan().nodes, cluster_.homes().end());
   PANGEA_ASSERT(msg);
   executor_.message(cluster_.now(), from, *msg, page ? page->data() : nullptr);
-  arm_tick();
+  after_step();
 }
 
 void SimNode::peer_lost(NodeId node) { executor_.peer_lost(cluster_.now(), node); }
 
-void SimNode::arm_tick() {
+void SimNode::after_step() {
+  relieve();
+  const u64 most = cluster_.plan().capped() ? cluster_.plan().frames[id_.v] : 0;
+  if (most != 0 && (frames_held_ > most || executor_.protocol().frames() > most))
+    cluster_.fail(fmt::format("node {} holds {} pages, it may hold {}", id_.v, frames_held_, most));
   const u64 due = executor_.next_deadline_ns();
   if (due == ~u64{0} || (tick_at_ > cluster_.now() && tick_at_ <= due)) return;
   tick_at_ = std::max(due, cluster_.now() + 1);
   cluster_.on_node(id_, tick_at_ - cluster_.now(), [this] {
     executor_.tick(cluster_.now());
-    arm_tick();
+    after_step();
   });
 }
 
@@ -188,7 +209,10 @@ bool SimNode::all_finished() const {
 }
 
 PageBytes& SimNode::writable_frame(PageNumber page) {
-  if (!frames_[page.v]) frames_[page.v] = std::make_unique<PageBytes>();
+  if (!frames_[page.v]) {
+    frames_[page.v] = std::make_unique<PageBytes>();
+    frames_held_++;
+  }
   return *frames_[page.v];
 }
 }  // namespace pangea::sim

@@ -60,7 +60,8 @@ class SimNode final : public coherence::ProtocolHost {
   };
   coherence::Config config() const;
   void finish_later(HandOver done);
-  void arm_tick();
+  void relieve();
+  void after_step();
 
   Cluster& cluster_;
   NodeId id_;
@@ -72,6 +73,7 @@ class SimNode final : public coherence::ProtocolHost {
   std::vector<HandOver> hand_overs_;
   std::vector<std::unique_ptr<SimAgent>> agents_;
   coherence::Executor executor_;
+  u64 frames_held_ = 0;
   u64 tick_at_ = ~u64{0};
   unsigned fatals_ = 0;
   Error error_;

@@ -29,7 +29,7 @@ void on_abort(int) {
 }
 
 TEST(Simulation, EverySeedKeepsTheInvariants) {
-  u64 messages = 0, steps = 0, lost = 0;
+  u64 messages = 0, steps = 0, lost = 0, capped = 0, full = 0;
   pangea::coherence::Stats sum;
   unsigned failures = 0;
   for (u64 seed = options.first; seed <= options.last && failures < 5; seed++) {
@@ -43,6 +43,8 @@ TEST(Simulation, EverySeedKeepsTheInvariants) {
     messages += cluster.messages();
     steps += cluster.steps();
     lost += plan.lost_node.has_value();
+    capped += plan.capped();
+    full += cluster.ended_full();
     for (const auto& n : cluster.nodes()) {
       const pangea::coherence::Stats& s = n->executor().protocol().stats();
       sum.transactions += s.transactions;
@@ -55,6 +57,13 @@ TEST(Simulation, EverySeedKeepsTheInvariants) {
       sum.local_refused += s.local_refused;
       sum.local_merged += s.local_merged;
       sum.drops += s.drops;
+      sum.drops_stale += s.drops_stale;
+      sum.drops_zero += s.drops_zero;
+      sum.drops_undone += s.drops_undone;
+      sum.offers += s.offers;
+      sum.offers_refused += s.offers_refused;
+      sum.offers_taken += s.offers_taken;
+      sum.frame_waits += s.frame_waits;
     }
   }
   fmt::print(
@@ -63,11 +72,20 @@ TEST(Simulation, EverySeedKeepsTheInvariants) {
       options.last - options.first + 1, lost, steps, messages, sum.transactions, sum.installs_page, sum.installs_zero,
       sum.installs_current, sum.installs_claimed, sum.invalidations, sum.orders_deferred, sum.local_merged,
       sum.local_refused, sum.drops);
+  fmt::print(
+      "{} seeds with caps ({} end full): {} waits for a frame; dropped {} stale, {} zero ({} undone); {} offers, {} "
+      "refused, {} taken\n",
+      capped, full, sum.frame_waits, sum.drops_stale, sum.drops_zero, sum.drops_undone, sum.offers, sum.offers_refused,
+      sum.offers_taken);
   if (options.last - options.first < 1000) return;
   // A simulation that never reaches a mechanism proves nothing about it.
-  for (const u64 n : {sum.installs_page, sum.installs_zero, sum.installs_current, sum.installs_claimed,
-                      sum.invalidations, sum.orders_deferred, sum.local_merged, sum.local_refused, sum.drops, lost})
+  for (const u64 n :
+       {sum.installs_page, sum.installs_zero, sum.installs_current, sum.installs_claimed, sum.invalidations,
+        sum.orders_deferred, sum.local_merged, sum.local_refused, sum.drops, sum.frame_waits, sum.drops_stale,
+        sum.drops_zero, sum.offers, sum.offers_refused, sum.offers_taken, lost})
     EXPECT_GT(n, 100u);
+  EXPECT_GT(full, 5u);
+  EXPECT_GT(sum.drops_undone, 5u);
 }
 }  // namespace
 

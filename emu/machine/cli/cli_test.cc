@@ -112,6 +112,16 @@ TEST(Cli, TheLastValueCounts) { EXPECT_EQ(run({"-m", "1G", "-m", "3G"}).memory_b
 
 TEST(Cli, MemoryWithoutSuffixIsMebibytes) { EXPECT_EQ(run({"-m", "256"}).memory_bytes, u64{256} << 20); }
 
+TEST(Cli, ANodeMayHoldLessThanTheGuest) {
+  EXPECT_EQ(run({"-m", "2G", "-nodes", "2"}).node_bytes, 0u);
+  EXPECT_EQ(run({"-m", "2G", "-nodes", "2", "-node-mem", "700"}).node_bytes, u64{700} << 20);
+  EXPECT_EQ(run({"-m", "2G", "-node", "tcp://127.0.0.1:1", "-node-mem", "33554433b"}).node_bytes, u64{32} << 20);
+  EXPECT_EQ(run({"-m", "512M", "-node-mem", "1G"}).node_bytes, u64{1} << 30);  // room for all of it
+  const auto node = parse_command_line({"node", "-listen", "ipc://x", "-node-mem", "1.5G"});
+  ASSERT_TRUE(node);
+  EXPECT_EQ(node->node.node_bytes, u64{1536} << 20);
+}
+
 TEST(Cli, ErrorsSayWhatAndWhatToDo) {
   EXPECT_EQ(error({"-frob"}), "-frob: unknown option; see -h");
   EXPECT_EQ(error({"-drive", "file=x"}), "-drive: not supported: there are no disks yet; leave it out");
@@ -122,6 +132,11 @@ TEST(Cli, ErrorsSayWhatAndWhatToDo) {
   EXPECT_EQ(error({"-smp", "4,cores=3"}), "-smp 4,cores=3: the product of the topology is 3, not 4; make them agree");
   EXPECT_EQ(error({"-smp", "256"}), "-smp 256: more than 255 vCPUs; ask for fewer");
   EXPECT_EQ(error({"-nodes", "0"}), "-nodes 0: not a number from 1 to 64; write -nodes 2");
+  EXPECT_EQ(error({"-nodes", "2", "-node-mem", "some"}), "-node-mem some: not a size; write 700M or 2G");
+  EXPECT_EQ(error({"-nodes", "2", "-node-mem", "1M"}),
+            "-node-mem 1M: too little for a node to work with; give 16 MiB or more");
+  EXPECT_EQ(error({"-m", "1G", "-node-mem", "700M"}),
+            "-node-mem 700M: there is but one node, for 1 GiB of guest memory; add -nodes or -node, or leave it out");
   EXPECT_EQ(error({"-gdb", "tcp::x"}), "-gdb tcp::x: not a place to listen at; write -gdb tcp::1234");
   EXPECT_EQ(error({"stray"}), "stray: not an option; a kernel is given with -kernel; see -h");
   EXPECT_EQ(error({"-accel", "kvm"}), "-accel kvm: Pangea always translates; leave it out");

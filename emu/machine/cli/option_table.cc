@@ -49,6 +49,8 @@ constexpr OptionRow kRun[] = {
     {"nodes", "N", "node processes on this computer [1]", G::Nodes},
     {"node", "ENDPOINT", "one more node, where `pangea node` waits: tcp://HOST:PORT[,peer=NAME] (repeatable)", G::Nodes,
      true},
+    {"node-mem", "SIZE", "guest memory that each node on this computer may hold at a time; suffixes as -m [all]",
+     G::Nodes},
     PANGEA_LINK_OPTIONS,
     {"check", "coherence", "watch the coherence protocol while it runs", G::Nodes},
     {"gdb", "tcp::PORT", "wait for gdb there", G::Debugging},
@@ -88,6 +90,7 @@ constexpr OptionRow kRun[] = {
 
 constexpr OptionRow kNode[] = {
     {"listen", "ENDPOINT", "where to wait for `pangea run`: tcp://ADDRESS:PORT or ipc://PATH", G::Nodes},
+    {"node-mem", "SIZE", "guest memory that this node may hold at a time; K, M, G, T; MiB without [all]", G::Nodes},
     PANGEA_LINK_OPTIONS,
     {"d", "LIST", "log categories, comma-separated; -d help lists them", G::Debugging},
     {"D", "FILE", "log file [stderr]", G::Debugging},

@@ -59,6 +59,7 @@ struct RunOptions {
   u64 torture_seed = 0;  // 0: no torture
   bool check_coherence = false;
   bool sandbox = true;
+  u64 node_bytes = 0;             // guest memory that each of them may hold at a time; 0: any amount
   u32 nodes = 1;                  // node processes on this computer
   std::vector<PeerOption> peers;  // waiting nodes on other computers
   std::string secret_file;        // cluster secret; empty: none
@@ -67,6 +68,7 @@ struct RunOptions {
 
 struct NodeOptions {
   std::string listen;  // endpoint
+  u64 node_bytes = 0;  // guest memory that it may hold at a time; 0: any amount
   std::string secret_file;
   LinkOptions links;
   std::string log_categories, log_file;

@@ -5,6 +5,7 @@
 #include "emu/machine/cli/number.h"
 #include "emu/machine/cli/option_table.h"
 #include "emu/machine/cli/options.h"
+#include "emu/mem/address.h"
 
 namespace pangea::machine {
 namespace {
@@ -15,7 +16,8 @@ Error not_an_endpoint(const std::string& option) {
 }
 
 constexpr u64 kMi = u64{1} << 20;
-constexpr u32 kMaxVcpus = 255;  // APIC id 255 is the xAPIC broadcast
+constexpr u64 kNodeMemoryMin = 16 * kMi;  // all pages that its agents need at a time, many times over
+constexpr u32 kMaxVcpus = 255;            // APIC id 255 is the xAPIC broadcast
 constexpr u32 kMaxNodes = 64;
 constexpr u64 kLastFirstPort = 65531;  // a node has five channels
 
@@ -31,6 +33,18 @@ Status read_memory(const Given& g, RunOptions& out) {
   }
   if (out.memory_bytes < kMi) return Error{"-m " + text, "too little memory for a PC", "give 1M or more"};
   return ok();
+}
+
+/// -node-mem; 0: not given.
+Result<u64> read_node_memory(const Given& g) {
+  if (!given(g, "node-mem")) return u64{0};
+  const std::string text = last(g, "node-mem");
+  const auto bytes = parse_size(text, kMi);
+  if (!bytes) return Error{"-node-mem " + text, "not a size", "write 700M or 2G"};
+  if (*bytes < kNodeMemoryMin)
+    return Error{"-node-mem " + text, "too little for a node to work with",
+                 fmt::format("give {} or more", size_text(kNodeMemoryMin))};
+  return *bytes & ~kPageMask;
 }
 
 Status read_smp(const Given& g, RunOptions& out) {
@@ -158,6 +172,13 @@ Status read_nodes(const Given& g, RunOptions& out) {
   }
   if (out.nodes + out.peers.size() > kMaxNodes)
     return Error{"-node", fmt::format("more than {} nodes", kMaxNodes), "ask for fewer"};
+  const auto node_bytes = read_node_memory(g);
+  if (!node_bytes) return node_bytes.error();
+  out.node_bytes = *node_bytes;
+  if (out.node_bytes != 0 && out.node_bytes < out.memory_bytes && out.nodes == 1 && out.peers.empty())
+    return Error{"-node-mem " + last(g, "node-mem"),
+                 fmt::format("there is but one node, for {} of guest memory", size_text(out.memory_bytes)),
+                 "add -nodes or -node, or leave it out"};
   return ok();
 }
 
@@ -272,6 +293,9 @@ Result<Command> parse_node(const std::vector<std::string>& arguments) {
   const auto sandbox = read_sandbox(*g);
   if (!sandbox) return sandbox.error();
   c.node.sandbox = *sandbox;
+  const auto node_bytes = read_node_memory(*g);
+  if (!node_bytes) return node_bytes.error();
+  c.node.node_bytes = *node_bytes;
   c.node.log_categories = last(*g, "d");
   c.node.log_file = last(*g, "D");
   c.node.stats_file = last(*g, "stats");

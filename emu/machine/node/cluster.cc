@@ -142,6 +142,7 @@ Status Cluster::start_children() {
     std::vector<std::string> arguments{"node", "-child", "-listen", uri};
     if (!options_.secret_file.empty()) arguments.insert(arguments.end(), {"-secret", options_.secret_file});
     if (!options_.log_categories.empty()) arguments.insert(arguments.end(), {"-d", options_.log_categories});
+    if (options_.node_bytes) arguments.insert(arguments.end(), {"-node-mem", fmt::format("{}b", options_.node_bytes)});
     if (!options_.sandbox) arguments.insert(arguments.end(), {"-sandbox", "off"});
     if (!options_.log_file.empty())
       arguments.insert(arguments.end(), {"-D", fmt::format("{}.node{}", options_.log_file, n)});
@@ -187,8 +188,9 @@ Cluster::~Cluster() { end(static_cast<int>(ExitStatus::HostError), "the machine 
 void Cluster::bind(const MachinePlan& plan, NodeMemory& memory, GuestTime& time) {
   time_ = &time;
   time_slot_.set(&time);
-  link_ = std::make_unique<NodeLink>(plan, NodeId{0}, options_.check_coherence, memory, time, *membership_.endpoint,
-                                     ports_.clock, [this](const Error& e) { control_.fail(e); });
+  link_ = std::make_unique<NodeLink>(plan, NodeId{0}, GateOptions{options_.check_coherence, options_.node_bytes},
+                                     memory, time, *membership_.endpoint, ports_.clock,
+                                     [this](const Error& e) { control_.fail(e); });
   losses_to_.store(link_.get());
   if (control_.ending_wished()) link_->stop();
 }

@@ -188,8 +188,9 @@ Status NodeProcess::build(Bytes bytes) {
   auto memory = OwnedMemory::create(plan->ram_bytes, Right::None);
   if (!memory) return memory.error();
   memory_ = *std::move(memory);
-  link_ = std::make_unique<NodeLink>(*plan, membership_.self, config->check_coherence, memory_->memory(), *time_,
-                                     *membership_.endpoint, clock_, [this](const Error& e) { control_->fail(e); });
+  link_ = std::make_unique<NodeLink>(*plan, membership_.self, GateOptions{config->check_coherence, options_.node_bytes},
+                                     memory_->memory(), *time_, *membership_.endpoint, clock_,
+                                     [this](const Error& e) { control_->fail(e); });
   auto machine = LocalMachine::create(
       {.plan = *plan,
        .self = membership_.self,

@@ -12,11 +12,22 @@ coherence::HomeMap homes_of(const MachinePlan& plan) {
   return coherence::HomeMap(std::move(ranges));
 }
 
-NodeLink::NodeLink(const MachinePlan& plan, NodeId self, bool check, NodeMemory& memory, GuestTime& time,
+namespace {
+/// A node that may hold the whole guest has no cap.
+u64 max_frames(const MachinePlan& plan, u64 node_bytes) {
+  return node_bytes < plan.ram_bytes ? node_bytes >> kPageShift : 0;
+}
+}  // namespace
+
+NodeLink::NodeLink(const MachinePlan& plan, NodeId self, GateOptions options, NodeMemory& memory, GuestTime& time,
                    transport::ZmqEndpoint& endpoint, Clock& clock, std::function<void(const Error&)> failed)
     : endpoint_(endpoint),
-      gate_({.self = self, .nodes = plan.nodes, .homes = homes_of(plan), .check = check}, memory, endpoint, clock,
-            std::move(failed)),
+      gate_({.self = self,
+             .nodes = plan.nodes,
+             .homes = homes_of(plan),
+             .check = options.check,
+             .max_frames = max_frames(plan, options.node_bytes)},
+            memory, endpoint, clock, std::move(failed)),
       interrupts_(endpoint, time, plan.nodes),
       io_(endpoint, NodeId{0}) {
   memory.gate = &gate_;
@@ -47,6 +58,17 @@ void NodeLink::complete(NodeStatistics& s) {
   s.page_wait_s = g.waited_s;
   s.pages_asked_ahead = g.protocol.prefetches;
   s.asked_ahead_in_vain = g.protocol.prefetches_wasted;
+  s.memory = {.cap_pages = g.max_frames,
+              .frames = g.frames,
+              .frames_peak = g.protocol.frames_peak,
+              .evicted_clean = g.protocol.drops,
+              .evicted_stale = g.protocol.drops_stale,
+              .evicted_zero = g.protocol.drops_zero,
+              .evicted_dirty = g.protocol.offers_taken,
+              .taken_in = g.protocol.taken_in,
+              .offers = g.protocol.offers,
+              .offers_refused = g.protocol.offers_refused,
+              .frame_waits = g.protocol.frame_waits};
   s.ipi_remote = interrupts_.latency();
   for (const transport::ChannelCounts& c : endpoint_.stats().channels) {
     s.bytes_sent += c.bytes_sent;

@@ -28,11 +28,16 @@ class GuestTimeSlot {
   std::atomic<GuestTime*> time_{nullptr};
 };
 
+struct GateOptions {
+  bool check = false;  // -check coherence
+  u64 node_bytes = 0;  // -node-mem; 0: any amount
+};
+
 class NodeLink {
  public:
   /// Binds memory.gate. From now on pages are served. `failed`: see RemoteGate. All outlive it, and the endpoint is
   /// closed before it is destroyed.
-  NodeLink(const MachinePlan& plan, NodeId self, bool check, NodeMemory& memory, GuestTime& time,
+  NodeLink(const MachinePlan& plan, NodeId self, GateOptions options, NodeMemory& memory, GuestTime& time,
            transport::ZmqEndpoint& endpoint, Clock& clock, std::function<void(const Error&)> failed);
   ~NodeLink() { stop(); }
 

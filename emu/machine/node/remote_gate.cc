@@ -25,6 +25,9 @@ constexpr u64 kSpinNs = 300'000;  // twice what a remote fault takes on a loaded
 constexpr u64 kMinHoldNs = 20'000;
 constexpr unsigned kYields = 100;        // for the mutex, before sleeping
 constexpr u64 kTickMax = 1'000'000'000;  // ns
+// Frames that a node under a cap keeps free: room for what all its agents need at a time, and for what they take before
+// another node has answered an offer.
+constexpr u64 kSpareMin = 64, kSpareMax = 512;
 
 coherence::Config protocol_config(const RemoteGateConfig& c) {
   coherence::Config p;
@@ -34,6 +37,8 @@ coherence::Config protocol_config(const RemoteGateConfig& c) {
   p.max_agents = coherence::kMaxAgents;
   p.min_hold_ns = kMinHoldNs;
   p.max_hold_ns = c.max_hold_ns;
+  p.max_frames = c.max_frames;
+  if (c.max_frames != 0) p.spare_frames = std::clamp(c.max_frames / 32, kSpareMin, kSpareMax);
   return p;
 }
 }  // namespace
@@ -46,7 +51,8 @@ RemoteGate::RemoteGate(RemoteGateConfig config, NodeMemory& memory, transport::E
       clock_(clock),
       failed_(std::move(failed)),
       checker_(config_.self),
-      executor_(protocol_config(config_), *this, config_.check ? &checker_ : nullptr) {
+      executor_(protocol_config(config_), *this, config_.check ? &checker_ : nullptr),
+      hand_(executor_, memory) {
   ticker_ = transport::start_thread("coherence tick", [this] { tick_loop(); });
 }
 
@@ -57,6 +63,10 @@ RemoteGate::~RemoteGate() {
 
 void RemoteGate::stop() {
   const Section section(*this);
+  end_waits();
+}
+
+void RemoteGate::end_waits() {
   stopping_.store(true);
   tick_wake_.notify_all();
   for (const auto& [agent, slot] : slots_) {
@@ -167,7 +177,8 @@ void RemoteGate::after_step() {
     for (const std::string& line : checker_.reports()) text += (text.empty() ? "" : " | ") + line;
     failed_(Error{"coherence check", text, "report this"});
   }
-  if (executor_.next_deadline_ns() < tick_due_ns_) {
+  if (config_.max_frames != 0) hand_.after_step(now());
+  if (next_deadline_ns() < tick_due_ns_) {
     tick_due_ns_ = 0;
     tick_wake_.notify_one();
   }
@@ -179,11 +190,12 @@ void RemoteGate::tick_loop() {
   std::unique_lock lock(mutex_);
   while (!stopping_.load()) {
     const u64 t = now();
+    if (hand_.due_ns() <= t) hand_.tick(t);
     if (executor_.next_deadline_ns() <= t) {
       executor_.tick(t);
       after_step();
     }
-    const u64 due = std::min(executor_.next_deadline_ns(), t + kTickMax);
+    const u64 due = std::min(next_deadline_ns(), t + kTickMax);
     tick_due_ns_ = due;
     if (due > t)
       tick_wake_.wait_for(lock, std::chrono::nanoseconds(due - t),
@@ -256,7 +268,10 @@ void RemoteGate::count_wait(PageNumber page, u64 ns) {
 
 void RemoteGate::discard(PageNumber page) { memory_.ram.release(page); }
 
-void RemoteGate::fatal(const Error& error) { failed_(error); }
+void RemoteGate::fatal(const Error& error) {
+  failed_(error);
+  end_waits();  // the protocol answers nobody any more, and the loader may be who waits
+}
 
 // ---------------------------------------------------------------- reports
 
@@ -266,6 +281,8 @@ RemoteGateStats RemoteGate::stats() {
   s.write_faults = summarise(write_faults_);
   const std::lock_guard lock(mutex_);
   s.protocol = executor_.protocol().stats();
+  s.max_frames = config_.max_frames;
+  s.frames = executor_.protocol().frames();
   s.malformed = malformed_;
   s.waited_s = static_cast<double>(waited_ns_) / 1e9;
   for (const auto& [page, w] : hot_) s.hot_pages.push_back({page, w.count, static_cast<double>(w.ns) / 1e9});

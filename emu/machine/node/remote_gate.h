@@ -15,6 +15,7 @@
 // Holds (a page stays until the instruction that needed it has retired) are the protocol's: see retired(). Agent::hold
 // is not used.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <memory>
@@ -25,6 +26,7 @@
 
 #include "coherence/executor.h"
 #include "emu/base/ports.h"
+#include "emu/machine/node/frame_hand.h"
 #include "emu/machine/statistics.h"
 #include "emu/mem/page_gate.h"
 #include "transport/endpoint.h"
@@ -37,12 +39,15 @@ struct RemoteGateConfig {
   coherence::HomeMap homes;
   bool check = false;  // -check coherence
   u64 max_hold_ns = 10'000'000;
+  u64 max_frames = 0;  // pages that this node may hold at a time, 0: any number
 };
 
 /// Counts since start.
 struct RemoteGateStats {
   LatencySummary read_faults, write_faults;  // waits that another node had to end
   coherence::Stats protocol;
+  u64 max_frames = 0;              // pages that may be held; 0: any number
+  u64 frames = 0;                  // pages held now
   u64 malformed = 0;               // messages that could not be read
   double waited_s = 0;             // by all agents together
   std::vector<HotPage> hot_pages;  // those that cost most first, at most 16
@@ -106,8 +111,10 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   void hand_over_done(PageNumber page, u32 token);
   void after_step();
   void forget_retired();
+  void end_waits();  // mutex_ held
   void tick_loop();
   u64 now() { return clock_.now_ns(); }
+  u64 next_deadline_ns() const { return std::min(executor_.next_deadline_ns(), hand_.due_ns()); }
 
   // ProtocolHost, under mutex_.
   void send(NodeId to, const coherence::Msg& msg, const u8* page) override;
@@ -129,6 +136,7 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   std::mutex mutex_;
   coherence::NodeChecker checker_;
   coherence::Executor executor_;
+  FrameHand hand_;
   std::unordered_map<const Agent*, std::unique_ptr<Slot>> slots_;          // at most kMaxAgents
   std::array<std::atomic<const Agent*>, coherence::kMaxAgents> agents_{};  // by Slot::id; written under mutex_
   std::atomic<u64> retired_{0};                                            // ids to be told to the protocol

@@ -1,0 +1,263 @@
+// Giving pages up under a cap on frames, message by message.
+#include "coherence/test_net.h"
+
+namespace pangea::coherence {
+namespace {
+constexpr u64 kPauseNs = 1'000'000;
+
+void roomy(Config& c) { c.max_frames = 8; }
+/// Node 0 may hold one page, the others eight.
+void home_is_small(Config& c) { c.max_frames = c.self.v == 0 ? 1 : 8; }
+void all_small(Config& c) {
+  c.max_frames = 2;
+  c.spare_frames = 1;
+  c.refused_fatal_ns = 100 * kPauseNs;
+}
+
+void write_settled(TestNet& net, unsigned node, u64 page) {
+  net.write(node, page);
+  net.settle();
+}
+/// Gives `page` up, and says how it looks when the agents have let go.
+void drop_zero(TestNet& net, unsigned node, u64 page, bool zero) {
+  net.step(node, Drop{PageNumber{page}, true});
+  ASSERT_EQ(net.count<Surrender>(), 1u);
+  const u32 token = std::get<Surrender>(net.last[0]).token;
+  EXPECT_TRUE(net.at(node).asks_zero(PageNumber{page}));
+  net.drop_hand_overs(node);
+  net.step(node, Surrendered{PageNumber{page}, token, true, zero});
+}
+
+TEST(Evictor, TheOnlyCopyGoesToItsHome) {
+  TestNet net(3, roomy);
+  write_settled(net, 1, 3);
+  ASSERT_EQ(net.at(1).giving(PageNumber{3}), Giving::Source);
+  net.step(1, Drop{PageNumber{3}});
+  EXPECT_EQ(net.count<Send>(), 1u);
+  EXPECT_EQ(net.right(1, 3), Right::Write);  // an offer moves nothing
+  EXPECT_EQ(net.at(1).giving(PageNumber{3}), Giving::Nothing);
+  ASSERT_TRUE(net.head(1, 0));
+  EXPECT_EQ(net.head(1, 0)->msg.kind, MsgKind::Offer);
+  net.settle();
+  EXPECT_EQ(net.right(0, 3), Right::Write);
+  EXPECT_EQ(net.right(1, 3), Right::None);
+  EXPECT_EQ(net.at(1).frames(), 0u);
+  EXPECT_EQ(net.at(0).frames(), 1u);
+  EXPECT_EQ(net.stats(1).offers_taken, 1u);
+  EXPECT_EQ(net.stats(0).taken_in, 1u);
+  EXPECT_EQ(net.stats(0).installs_page, 1u);  // with its bytes
+  EXPECT_TRUE(net.idle());
+  EXPECT_EQ(net.errors(), 0u);
+}
+
+TEST(Evictor, AFullHomeRefusesAndAnotherNodeTakesIt) {
+  TestNet net(3, home_is_small);
+  write_settled(net, 0, 4);
+  write_settled(net, 1, 3);
+  net.step(1, Drop{PageNumber{3}});
+  net.settle();
+  EXPECT_EQ(net.stats(1).offers_refused, 1u);
+  EXPECT_EQ(net.right(2, 3), Right::Write);
+  EXPECT_EQ(net.right(1, 3), Right::None);
+  write_settled(net, 2, 5);
+  net.read(1, 3);  // what the page holds is still known everywhere
+  net.settle();
+  EXPECT_EQ(net.right(1, 3), Right::Read);
+  EXPECT_EQ(net.at(1).version(PageNumber{3}), net.at(2).version(PageNumber{3}));
+  EXPECT_EQ(net.errors(), 0u);
+}
+
+TEST(Evictor, APageThatNobodyTakesStays) {
+  TestNet net(2, all_small);
+  net.now = kPauseNs;
+  write_settled(net, 0, 3);
+  write_settled(net, 1, 16);
+  net.step(1, Drop{PageNumber{16}});
+  net.settle();
+  EXPECT_EQ(net.right(1, 16), Right::Write);
+  EXPECT_EQ(net.stats(1).offers_refused, 1u);
+  EXPECT_TRUE(net.idle());
+  EXPECT_EQ(net.at(1).giving(PageNumber{16}), Giving::Home);  // and may be offered again
+}
+
+TEST(Evictor, StopsWhenEveryNodeIsFullForLong) {
+  TestNet net(2, all_small);
+  for (const u64 page : {3, 4}) write_settled(net, 0, page);
+  for (const u64 page : {16, 17}) write_settled(net, 1, page);
+  net.write(1, 18);
+  net.settle();
+  EXPECT_EQ(net.right(1, 18), Right::None);
+  EXPECT_EQ(net.stats(1).frame_waits, 1u);
+  bool stopped = false;
+  for (unsigned i = 0; i < 400 && !stopped; i++) {
+    net.now += kPauseNs;
+    net.step(1, Tick{});
+    stopped = net.count<Fatal>() != 0;
+    if (stopped) break;
+    ASSERT_NE(net.at(1).shortage().moves, 0u);
+    net.step(1, Drop{PageNumber{16 + i % 2}});
+    stopped = net.count<Fatal>() != 0;
+    if (!stopped) net.settle();
+  }
+  ASSERT_TRUE(stopped);
+  EXPECT_GE(net.now, 100 * kPauseNs);
+  for (const Action& a : net.last)
+    if (const auto* f = std::get_if<Fatal>(&a)) {
+      EXPECT_EQ(f->cause, Fatal::Cause::OutOfMemory);
+      EXPECT_EQ(describe(*f).status, ExitStatus::HostError);
+    }
+  EXPECT_TRUE(net.at(1).dead());
+  EXPECT_EQ(net.at(1).shortage().any, 0u);
+}
+
+TEST(Evictor, ARequestWaitsForAFrame) {
+  TestNet net(2, home_is_small);
+  write_settled(net, 0, 3);
+  net.write(0, 4);
+  net.settle();
+  EXPECT_EQ(net.right(0, 4), Right::None);
+  EXPECT_NE(net.at(0).shortage().moves, 0u);
+  net.step(0, Drop{PageNumber{3}});
+  net.settle();
+  EXPECT_EQ(net.right(1, 3), Right::Write);
+  EXPECT_EQ(net.right(0, 4), Right::Write);
+  EXPECT_EQ(net.at(0).frames(), 1u);
+  EXPECT_EQ(net.stats(0).frames_peak, 1u);
+}
+
+TEST(Evictor, BytesOutOfDateGoAtOnce) {
+  TestNet net(2, roomy);
+  write_settled(net, 1, 3);
+  write_settled(net, 0, 3);
+  EXPECT_EQ(net.right(1, 3), Right::None);
+  EXPECT_EQ(net.at(1).frames(), 1u);
+  net.step(1, Drop{PageNumber{3}});
+  EXPECT_EQ(net.count<Discard>(), 1u);
+  EXPECT_EQ(net.count<Send>(), 0u);
+  EXPECT_EQ(net.at(1).frames(), 0u);
+  EXPECT_EQ(net.at(1).version(PageNumber{3}), 0u);  // or a grant without bytes would bring zeros
+  net.read(1, 3);
+  net.settle();
+  EXPECT_EQ(net.stats(1).installs_page, 1u);
+}
+
+TEST(Evictor, TheHomeForgetsAZeroPage) {
+  TestNet net(2, roomy);
+  write_settled(net, 0, 3);
+  const u64 version = net.at(0).version(PageNumber{3});
+  drop_zero(net, 0, 3, true);
+  EXPECT_EQ(net.count<Discard>(), 1u);
+  EXPECT_EQ(net.at(0).frames(), 0u);
+  EXPECT_EQ(net.stats(0).drops_zero, 1u);
+  net.write(1, 3);
+  net.deliver(1, 0);
+  ASSERT_TRUE(net.head(0, 1));
+  EXPECT_EQ(net.head(0, 1)->msg.payload, Payload::Zero);
+  net.settle();
+  EXPECT_EQ(net.right(1, 3), Right::Write);
+  EXPECT_GT(net.at(1).version(PageNumber{3}), version);  // versions never begin anew
+  EXPECT_EQ(net.errors(), 0u);
+}
+
+TEST(Evictor, APageWrittenBeforeTheAgentsLetGoStays) {
+  TestNet net(2, roomy);
+  write_settled(net, 0, 3);
+  net.step(0, Drop{PageNumber{3}, true});
+  const u32 token = std::get<Surrender>(net.last[0]).token;
+  net.drop_hand_overs(0);
+  net.read(1, 3);  // waits at the home meanwhile
+  net.deliver(1, 0);
+  EXPECT_TRUE(net.last.empty());
+  net.step(0, Surrendered{PageNumber{3}, token, true, false});
+  EXPECT_EQ(net.count<Discard>(), 0u);
+  EXPECT_EQ(net.right(0, 3), Right::Read);  // restored, and at once lowered for the reader
+  net.settle();
+  EXPECT_EQ(net.right(1, 3), Right::Read);
+  EXPECT_EQ(net.stats(0).drops_undone, 1u);
+  EXPECT_EQ(net.stats(1).installs_page, 1u);
+  EXPECT_TRUE(net.idle());
+}
+
+TEST(Evictor, AnAgentThatWaitsForThePageGetsItBack) {
+  TestNet net(2, roomy);
+  write_settled(net, 0, 3);
+  net.step(0, Drop{PageNumber{3}, true});
+  const u32 token = std::get<Surrender>(net.last[0]).token;
+  net.drop_hand_overs(0);
+  net.write(0, 3, 1);
+  EXPECT_EQ(net.count<Wake>(), 0u);
+  net.step(0, Surrendered{PageNumber{3}, token, true, false});
+  EXPECT_EQ(net.count<Wake>(), 1u);
+  EXPECT_EQ(net.right(0, 3), Right::Write);
+  EXPECT_TRUE(net.idle());
+}
+
+TEST(Evictor, AnOfferThatMeetsARequestMovesThePageOnce) {
+  TestNet net(3, roomy);
+  write_settled(net, 1, 3);
+  net.step(1, Drop{PageNumber{3}});
+  net.write(2, 3);  // reaches the home before the offer
+  net.deliver(2, 0);
+  net.settle();
+  EXPECT_EQ(net.right(1, 3), Right::None);
+  EXPECT_EQ(net.at(1).frames(), 0u);
+  EXPECT_EQ((net.right(0, 3) == Right::Write) + (net.right(2, 3) == Right::Write), 1);
+  EXPECT_TRUE(net.idle());
+  EXPECT_EQ(net.errors(), 0u);
+}
+
+TEST(Evictor, PagesInUseByTheProtocolAreNoVictims) {
+  TestNet net(2, [](Config& c) {
+    roomy(c);
+    c.max_hold_ns = 10 * kPauseNs;
+  });
+  net.write(1, 3);
+  EXPECT_EQ(net.at(1).giving(PageNumber{3}), Giving::Nothing);  // asked for
+  net.settle();
+  EXPECT_EQ(net.at(1).giving(PageNumber{3}), Giving::Nothing);  // held for its agent
+  net.step(1, Drop{PageNumber{3}});
+  EXPECT_TRUE(net.last.empty());
+  net.step(1, Retired{0});
+  EXPECT_EQ(net.at(1).giving(PageNumber{3}), Giving::Source);
+  EXPECT_EQ(net.at(1).giving(PageNumber{5}), Giving::Nothing);  // never here
+}
+
+TEST(Evictor, NoPageIsTakenOutOfTheSpareFrames) {
+  TestNet net(2, all_small);
+  write_settled(net, 1, 16);
+  net.now = kPauseNs;
+  net.step(
+      0, Message{
+             NodeId{1},
+             {.kind = MsgKind::Offer, .want = Want::Write, .page = PageNumber{16}, .requester = NodeId{1}, .serial = 1},
+             false});
+  EXPECT_EQ(net.stats(0).taken_in, 1u);  // one frame is free beside the spare one
+  net.settle();
+  write_settled(net, 1, 17);
+  net.step(
+      0, Message{
+             NodeId{1},
+             {.kind = MsgKind::Offer, .want = Want::Write, .page = PageNumber{17}, .requester = NodeId{1}, .serial = 2},
+             false});
+  ASSERT_TRUE(net.head(0, 1));
+  EXPECT_EQ(net.head(0, 1)->msg.kind, MsgKind::Refuse);
+  EXPECT_EQ(net.stats(0).taken_in, 1u);
+}
+
+TEST(Evictor, ForgedRefusalsChangeNothing) {
+  TestNet net(3, roomy);
+  write_settled(net, 1, 3);
+  net.step(1, Drop{PageNumber{3}});
+  const Msg offer = net.head(1, 0)->msg;
+  Msg refuse = offer;
+  refuse.kind = MsgKind::Refuse;
+  net.step(1, Message{NodeId{2}, refuse, false});  // it was not asked
+  EXPECT_EQ(net.stats(1).offers_refused, 0u);
+  refuse.serial += 100;
+  net.step(1, Message{NodeId{0}, refuse, false});  // of an offer to come
+  EXPECT_EQ(net.errors(), 1u);
+  net.settle();
+  EXPECT_EQ(net.right(0, 3), Right::Write);
+}
+}  // namespace
+}  // namespace pangea::coherence
