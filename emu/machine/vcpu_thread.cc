@@ -247,7 +247,6 @@ bool VcpuThread::acquire() {
 void VcpuThread::retired() {
   if (!waited_) return;
   waited_ = false;
-  if (vcpu_.holding()) vcpu_.release_holds();
   vcpu_.memory().gate->retired(vcpu_);
 }
 

@@ -4,10 +4,6 @@
 // any moment) or *parked* (uses none). Between TBs a running agent passes a safepoint and there drops what was revoked.
 // While an agent is parked the revoker drops on its behalf, under the agent's mutex, so that it cannot start to run
 // meanwhile.
-//
-// Hold until retired: a page that an agent waited for stays until the instruction that needed it has retired (hold /
-// release_holds) or the hold's limit passes, so that two agents that need the same two pages cannot steal them from
-// each other for ever, and a hold that is part of a cycle still ends.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -47,12 +43,8 @@ class Agent {
   void unpark();
   /// Running -> parked. Applies what is pending first.
   void park();
-  /// Safepoint of a running agent: applies pending revocations of pages that are not held. One load when there are
-  /// none.
+  /// Safepoint of a running agent: applies pending revocations. One load when there are none.
   void safepoint();
-  /// The instruction that waited has retired (or faulted): held pages may go.
-  void release_holds();
-  bool holding() const { return holds_count_.load(std::memory_order_relaxed) != 0; }
   /// Publishes that this agent may hold copies of `page`. Call before the look at PageTable that permits the install.
   void note_may_hold(PageNumber page) {
     const u64 m = u64{1} << (page.v & 63);
@@ -62,11 +54,6 @@ class Agent {
     if (!(w.load(std::memory_order_relaxed) & m)) w.fetch_or(m, std::memory_order_seq_cst);
   }
 
-  // --- Any thread ---
-  /// `page` has just been installed for this waiting agent: keep it until release_holds(). At most kMaxHolds; the
-  /// oldest is let go first.
-  void hold(PageNumber page);
-
  protected:
   /// Drops this agent's derived copies of `page` beyond `keep`. Runs on the agent's thread or, while parked, on
   /// another's.
@@ -74,22 +61,17 @@ class Agent {
 
  private:
   friend class Safepoints;
-  static constexpr usize kMaxHolds = 8;
   using Batch = std::vector<std::shared_ptr<Revocation>>;
 
   bool may_hold(PageNumber page) const {
     return (maybe_[page.v >> 6].load(std::memory_order_seq_cst) >> (page.v & 63)) & 1;
   }
-  bool held(PageNumber page) const;
   void drop_and_note(const Revocation& r);
-  Batch take_applicable();                   // mutex_ held: applies what is not held, returns it for completion
+  Batch take_pending();                      // mutex_ held: applies it, returns it for completion
   static void complete(const Batch& batch);  // mutex_ not held
 
   std::mutex mutex_;
   bool parked_ = true;
-  bool hold_seen_ = false;  // the hold was there at the last expire_holds()
-  PageNumber holds_[kMaxHolds];
-  std::atomic<usize> holds_count_{0};
   Batch pending_;
   std::atomic<bool> has_pending_{false};
   std::vector<std::atomic<u64>> maybe_;
@@ -109,8 +91,6 @@ class Safepoints {
       if (a->may_hold(page)) return true;
     return false;
   }
-  /// Ends the holds of every agent that had them at the previous call already. Call once per hold limit (about 1 ms).
-  void expire_holds();
 
  private:
   std::vector<Agent*> agents_;

@@ -12,8 +12,7 @@
 // Blocks made from a page are dropped twice: when the hand-over starts, so that no vCPU enters them again, and when it
 // ends, because a vCPU that had not reached its safepoint may have made a new one meanwhile.
 //
-// Holds (a page stays until the instruction that needed it has retired) are the protocol's: see retired(). Agent::hold
-// is not used.
+// Holds (a page stays until the instruction that needed it has retired) are the protocol's: see retired().
 #pragma once
 #include <algorithm>
 #include <array>
