@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Checks what a `-stats` file says of nodes under -node-mem: check_memory_cap.py FILE NODES CAP_MIB. Prints a summary."""
+"""Checks what a `-stats` file says of nodes under -node-mem: check_memory_cap.py FILE NODES CAP_MIB KIND...
+
+KIND: what must have happened, as the file spells it. Prints a summary."""
 import json
 import sys
 
@@ -27,7 +29,7 @@ def main():
         check(sum(v for k, v in memory.items() if k.startswith("evicted_")) > 1000, f"{name}: gave little up: {memory}")
         for key, value in memory.items():
             total[key] = total.get(key, 0) + value
-    for kind in ("evicted_clean", "evicted_stale", "evicted_zero", "evicted_dirty", "taken_in"):
+    for kind in sys.argv[4:]:
         check(total[kind] > 0, f"{kind} never happened: {total}")
     check(total["evicted_dirty"] <= total["offers"], f"more pages taken than offered: {total}")
     print(", ".join(f"{total[k]} {k.removeprefix('evicted_')}" for k in ("evicted_clean", "evicted_stale", "evicted_zero", "evicted_dirty")))
