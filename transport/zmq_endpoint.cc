@@ -14,7 +14,9 @@
 
 #ifdef __SANITIZE_THREAD__
 // ZeroMQ's own threads are synchronised by means that the sanitizer does not see (see tsan.h).
-extern "C" __attribute__((weak)) const char* __tsan_default_suppressions() { return "called_from_lib:libzmq.so\n"; }
+extern "C" __attribute__((weak)) const char* __tsan_default_suppressions() {
+  return "called_from_lib:libzmq.so\ncalled_from_lib:libsodium.so\n";
+}
 #endif
 
 namespace pangea::transport {
