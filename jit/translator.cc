@@ -166,7 +166,10 @@ Block* Translator::emit_block(const BlockKey& key, Lifted& lifted, bool hot) {
 
 /// True: the cache was full, and the vCPU may have been parked.
 bool Translator::flush_if_full(Runner& r) {
-  if (static_cast<usize>(cache_.end() - cache_.next()) > kReserve) return false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (static_cast<usize>(cache_.end() - cache_.next()) > kReserve) return false;
+  }
   evict_all(r);
   return true;
 }
