@@ -18,13 +18,18 @@ void write_settled(TestNet& net, unsigned node, u64 page) {
   net.write(node, page);
   net.settle();
 }
-/// Gives `page` up, and says how it looks when the agents have let go.
-void drop_zero(TestNet& net, unsigned node, u64 page, bool zero) {
+/// Begins to give `page`, which looks zero, up. Its agents are still to let go: Surrendered with `token` says so.
+void begin_drop_zero(TestNet& net, unsigned node, u64 page, u32& token) {
   net.step(node, Drop{PageNumber{page}, true});
   ASSERT_EQ(net.count<Surrender>(), 1u);
-  const u32 token = std::get<Surrender>(net.last[0]).token;
+  token = std::get<Surrender>(net.last[0]).token;
   EXPECT_TRUE(net.at(node).asks_zero(PageNumber{page}));
   net.drop_hand_overs(node);
+}
+/// Gives `page` up, and says how it looks when the agents have let go.
+void drop_zero(TestNet& net, unsigned node, u64 page, bool zero) {
+  u32 token = 0;
+  ASSERT_NO_FATAL_FAILURE(begin_drop_zero(net, node, page, token));
   net.step(node, Surrendered{PageNumber{page}, token, true, zero});
 }
 
@@ -162,9 +167,8 @@ TEST(Evictor, TheHomeForgetsAZeroPage) {
 TEST(Evictor, APageWrittenBeforeTheAgentsLetGoStays) {
   TestNet net(2, roomy);
   write_settled(net, 0, 3);
-  net.step(0, Drop{PageNumber{3}, true});
-  const u32 token = std::get<Surrender>(net.last[0]).token;
-  net.drop_hand_overs(0);
+  u32 token = 0;
+  ASSERT_NO_FATAL_FAILURE(begin_drop_zero(net, 0, 3, token));
   net.read(1, 3);  // waits at the home meanwhile
   net.deliver(1, 0);
   EXPECT_TRUE(net.last.empty());
@@ -181,9 +185,8 @@ TEST(Evictor, APageWrittenBeforeTheAgentsLetGoStays) {
 TEST(Evictor, AnAgentThatWaitsForThePageGetsItBack) {
   TestNet net(2, roomy);
   write_settled(net, 0, 3);
-  net.step(0, Drop{PageNumber{3}, true});
-  const u32 token = std::get<Surrender>(net.last[0]).token;
-  net.drop_hand_overs(0);
+  u32 token = 0;
+  ASSERT_NO_FATAL_FAILURE(begin_drop_zero(net, 0, 3, token));
   net.write(0, 3, 1);
   EXPECT_EQ(net.count<Wake>(), 0u);
   net.step(0, Surrendered{PageNumber{3}, token, true, false});

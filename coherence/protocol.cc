@@ -51,7 +51,8 @@
 // Dropping a clean page under a memory cap is silent: the home still counts the node as sharer and may invalidate what
 // is no longer there, which is answered at once. The one copy the directory relies on for the bytes (`source`) is never
 // dropped: it is offered to another node, which asks to write as any agent does, or, at the home and if it is all zero,
-// forgotten there; evictor.h has the ways.  A request for a page that is just being dropped waits until the frame is empty and its version 0.
+// forgotten there; evictor.h has the ways. A request for a page that is just being dropped waits until the frame is
+// empty and its version 0.
 //
 // Peers that lie. Every bound is a number fixed at the start: requests per node, orders, queue entries. A message that
 // no honest node would send is counted and dropped; where a grant could make the home's own two roles disagree, it is

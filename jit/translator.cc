@@ -123,26 +123,28 @@ Outcome Translator::find(Runner& r, u32 kind, u64 flags, Block*& out) {
 
 /// Makes the block, or leaves `out` null when something moved meanwhile and the dispatcher has to look again.
 Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target& first, Block*& out) {
-  if (flush_if_full(r)) return Outcome::Next;  // the vCPU was parked: the page of `first` may be gone
-  PageNumber unready{~u64{0}};
-  {
-    const std::lock_guard lock(mutex_);
-    if ((out = map_.find(key))) return Outcome::Next;
-    if (static_cast<usize>(cache_.end() - cache_.next()) <= kReserve) return Outcome::Next;
-    Lifted lifted;
-    unsigned most = key.kind & kOne ? 1 : kMaxInsns;
-    if (options_.torture_seed && most > 1) most = 1 + static_cast<unsigned>(r.dice.below(8));
-    if (const Outcome o = lift(r.c, first, most, lifted); o != Outcome::Next) return o;
-    for (unsigned k = 0; k < lifted.page_count; ++k)
-      if (!ready_pages_.contains(lifted.pages[k].v)) unready = lifted.pages[k];
-    if (unready.v == ~u64{0}) {
-      const bool hot = options_.all_hot || hints_.hot(key.gpa) || (options_.torture_seed && r.dice.chance(1, 2));
-      out = emit_block(key, lifted, hot && !(key.kind & (kCareful | kOne)));
-      if (log_mask) log_block(*out, first.host);
-      return Outcome::Next;
-    }
+  std::unique_lock lock(mutex_);
+  if ((out = map_.find(key))) return Outcome::Next;
+  if (static_cast<usize>(cache_.end() - cache_.next()) <= kReserve) {
+    lock.unlock();
+    evict_all(r);
+    return Outcome::Next;  // the vCPU may have been parked: the page of `first` may be gone
   }
-  ready_code_page(r.c, unready);  // without the mutex: it may have to wait for other vCPUs
+  Lifted lifted;
+  unsigned most = key.kind & kOne ? 1 : kMaxInsns;
+  if (options_.torture_seed && most > 1) most = 1 + static_cast<unsigned>(r.dice.below(8));
+  if (const Outcome o = lift(r.c, first, most, lifted); o != Outcome::Next) return o;
+  PageNumber unready{~u64{0}};
+  for (unsigned k = 0; k < lifted.page_count; ++k)
+    if (!ready_pages_.contains(lifted.pages[k].v)) unready = lifted.pages[k];
+  if (unready.v == ~u64{0}) {
+    const bool hot = options_.all_hot || hints_.hot(key.gpa) || (options_.torture_seed && r.dice.chance(1, 2));
+    out = emit_block(key, lifted, hot && !(key.kind & (kCareful | kOne)));
+    if (log_mask) log_block(*out, first.host);
+    return Outcome::Next;
+  }
+  lock.unlock();  // it may have to wait for other vCPUs
+  ready_code_page(r.c, unready);
   return Outcome::Next;
 }
 
@@ -162,16 +164,6 @@ Block* Translator::emit_block(const BlockKey& key, Lifted& lifted, bool hot) {
   stats_.translated_instructions += lifted.count;
   stats_.emitted_bytes += block->size;
   return map_.insert(std::move(block));
-}
-
-/// True: the cache was full, and the vCPU may have been parked.
-bool Translator::flush_if_full(Runner& r) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (static_cast<usize>(cache_.end() - cache_.next()) > kReserve) return false;
-  }
-  evict_all(r);
-  return true;
 }
 
 void Translator::evict_all(Runner& r) {

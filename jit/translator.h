@@ -54,7 +54,6 @@ class Translator final : public x86::Engine {
   x86::Outcome run_careful(Runner& r);
   x86::Outcome run_found(Runner& r, Block& b);
   bool torture(Runner& r);
-  bool flush_if_full(Runner& r);
   void evict_all(Runner& r);
   void note_hot(Runner& r);
   void flush_all_jumps();

@@ -55,11 +55,7 @@ int copy_to(const char* part, mode_t mode, int pipe, u64 size) {
       break;
     }
     size -= count;
-    for (usize at = 0; error == 0 && at < count;) {
-      const ssize_t n = write(file, buffer.data() + at, count - at);
-      if (n > 0) at += static_cast<usize>(n);
-      if (n < 0 && errno != EINTR) error = errno;
-    }
+    if (error == 0 && !put(file, buffer.data(), count)) error = errno;
   }
   if (file >= 0 && close(file) != 0 && error == 0) error = errno;
   return error;

@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "images/guest/cpus.h"
+
 enum { kMaxCpus = 64, kPageSize = 4096, kWords = kPageSize / 8, kLeap = 10007 };
 
 typedef struct {
@@ -113,12 +115,9 @@ int main(int argc, char** argv) {
     }
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof set, &set);
-  for (int cpu = 0; cpu < CPU_SETSIZE && threads < kMaxCpus; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) workers[threads] = (Worker){.index = threads, .cpu = cpu}, ++threads;
-  }
+  int cpus[kMaxCpus];
+  threads = usable_cpus(cpus, kMaxCpus);
+  for (int i = 0; i < threads; ++i) workers[i] = (Worker){.index = i, .cpu = cpus[i]};
   pages = mib << 20 >> 12;
   const uint64_t each = pages / (uint64_t)threads;
   pages = (each - (each % kLeap == 0)) * (uint64_t)threads;  // leaps reach all

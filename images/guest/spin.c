@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "images/guest/cpus.h"
+
 enum { kMaxCpus = 64, kBatch = 20000, kTableWords = 4096 };
 
 typedef struct {
@@ -85,11 +87,7 @@ int main(int argc, char** argv) {
     }
   }
   for (int i = optind; i < argc && count < kMaxCpus; ++i) cpus[count++] = atoi(argv[i]);
-  cpu_set_t set;
-  sched_getaffinity(0, sizeof set, &set);
-  for (int cpu = 0; optind == argc && cpu < CPU_SETSIZE && count < kMaxCpus; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus[count++] = cpu;
-  }
+  if (optind == argc) count = usable_cpus(cpus, kMaxCpus);
   Result* results = mmap(NULL, sizeof(Result) * kMaxCpus, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (results == MAP_FAILED) return 1;
   double start_s = now_s() + 0.5;

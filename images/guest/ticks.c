@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "images/guest/cpus.h"
+
 enum { kMaxCpus = 64, kPageSize = 4096, kLogBytes = 1 << 20 };
 
 typedef uint64_t (*Reading)(void);
@@ -184,12 +186,7 @@ int main(int argc, char** argv) {
     }
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof set, &set);
-  for (int cpu = 0; cpu < CPU_SETSIZE && run.threads < kMaxCpus; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) run.cpu[run.threads++] = cpu;
-  }
+  run.threads = usable_cpus(run.cpu, kMaxCpus);
   bool ok = check("tsc", read_tsc, false, false, seconds);
   ok &= check("tscp", read_tscp, false, false, seconds);
   ok &= check("tscp-by-mailbox", read_tscp, true, false, seconds);

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "images/guest/cpus.h"
 #include "prove.h"
 
 static bool check_placement(Prove* p);
@@ -194,15 +195,6 @@ static bool selected(const char* name, char** names, int count) {
   return false;
 }
 
-static void find_cpus(Prove* p) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof set, &set);
-  for (int cpu = 0; cpu < CPU_SETSIZE && p->cpu_count < kMaxCpus; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) p->cpu[p->cpu_count++] = cpu;
-  }
-}
-
 static int usage(const char* why) {
   fprintf(stderr, "prove: %s\nusage: prove [-s SCALE] [-t SECONDS per check] [-l] [CHECK...]\n", why);
   return 2;
@@ -252,6 +244,6 @@ int main(int argc, char** argv) {
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
   signal(SIGALRM, on_alarm);
-  find_cpus(&prove);
+  prove.cpu_count = usable_cpus(prove.cpu, kMaxCpus);
   return run_checks(&prove, argv + optind, argc - optind, limit_s);
 }
