@@ -23,8 +23,9 @@ struct BlockKey {
 };
 /// Careful: memory goes through bounce accesses (MMIO, page crossing, segment checks). One: a single instruction, never
 /// linked, returns to the dispatcher. Unmerged: every access has a check of its own; PerTurn: no check is for more than
-/// one turn of a loop (regions.h).
-enum Kind : u32 { kPlain = 0, kCareful = 1, kOne = 2, kUnmerged = 4, kPerTurn = 8 };
+/// one turn of a loop (regions.h). Shadowed: the instruction before was an STI that was done in place, so no interrupt
+/// may come before the first instruction has retired.
+enum Kind : u32 { kPlain = 0, kCareful = 1, kOne = 2, kUnmerged = 4, kPerTurn = 8, kShadowed = 16 };
 
 /// Hot code that jumps back to its own start becomes one block of several turns: what a block costs (count, poll, range
 /// checks) is then paid once for all of them. Between turns the jump is a way out if it is not taken.
@@ -48,6 +49,7 @@ struct InsnRecord {
   u16 guest = 0;               // offset of its first guest byte
   bool flags_in_host = false;  // at its native operation the guest's flags are in the host's RFLAGS,
   bool waits_for_fpu = false;  // a pending unmasked x87 exception comes before its memory faults
+  bool shadowed = false;       // no interrupt may come before it: it follows an STI that was done in place
   u16 releases = 0;            // RET: bytes that it takes off the stack beyond its target
   u64 recipe = 0;              // or by this packed Recipe, else saved
 };
@@ -61,9 +63,10 @@ struct ColdRecord {
 struct ExecRecord {
   x86::Insn insn;
   u64 rip = 0;
-  i16 remaining = 0;     // instructions too many in the count when it has retired
-  bool leaves = false;   // the block ends with it, whatever C++ says
-  bool resumes = false;  // generated code may go on elsewhere; else the dispatcher must see it
+  i16 remaining = 0;      // instructions too many in the count when it has retired
+  bool leaves = false;    // the block ends with it, whatever C++ says
+  bool resumes = false;   // generated code may go on elsewhere; else the dispatcher must see it
+  bool shadowed = false;  // as InsnRecord::shadowed
   static constexpr u8 kPause = 0xff;
   u8 vector = 0;  // kPause: end with Outcome::Pause; else not 0: raise this exception instead (#UD 6 or #NM 7: the mode
                   // forbids the form; #GP 13: a branch to nowhere)

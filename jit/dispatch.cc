@@ -107,8 +107,16 @@ u64 Translator::resume(Runner& r) {
   return e.host;
 }
 
-/// One instruction through bounce accesses, whatever its kind of memory.
+/// One instruction through bounce accesses, whatever its kind of memory. Ends an interrupt shadow if it retires.
 Outcome Translator::run_careful(Runner& r) {
+  VcpuState& s = r.c.state();
+  const u8 shadow = std::exchange(s.interrupt_shadow, u8{0});
+  const Outcome o = enter_careful(r);
+  if (o == Outcome::Wait || o == Outcome::Again) s.interrupt_shadow = shadow;
+  return o;
+}
+
+Outcome Translator::enter_careful(Runner& r) {
   Block* b = nullptr;
   while (!b) {
     if (const Outcome o = find(r, kCareful | kOne, 0, b); o != Outcome::Next) return o;
@@ -148,19 +156,24 @@ Outcome Translator::run(Vcpu& c) {
   r.keep_returns = false;
   VcpuState& s = c.state();
   Link* pending = nullptr;
+  bool shadowed = false;  // RIP is behind an STI that was done in place
+  const auto leave = [&](Outcome o) {
+    if (shadowed) s.interrupt_shadow = 1;
+    return o;
+  };
   for (;;) {
     start(r);
-    if (s.exit_request.load(std::memory_order_relaxed)) return Outcome::Next;
-    if (flush_wanted_.load(std::memory_order_relaxed)) return Outcome::Next;
-    const u32 kind = base_kind(s) | (pending ? pending->kind : 0);
+    if (s.exit_request.load(std::memory_order_relaxed)) return leave(Outcome::Next);
+    if (flush_wanted_.load(std::memory_order_relaxed)) return leave(Outcome::Next);
+    const u32 kind = base_kind(s) | (pending ? pending->kind : 0u) | (shadowed ? kShadowed : 0u);
     if (options_.torture_seed) {
       pending = nullptr;  // it may be evicted now
-      if (torture(r)) return Outcome::Next;
+      if (torture(r)) return leave(Outcome::Next);
     }
     Block* b = nullptr;
     const u64 epoch = epoch_.load(std::memory_order_relaxed);
     const u64 flags = pending ? pending->flags : 0;
-    if (const Outcome o = find(r, kind, flags, b); o != Outcome::Next) return o;
+    if (const Outcome o = find(r, kind, flags, b); o != Outcome::Next) return leave(o);
     if (epoch != epoch_.load(std::memory_order_relaxed)) {  // evicted with everything else
       pending = nullptr;
       r.keep_returns = false;
@@ -175,10 +188,12 @@ Outcome Translator::run(Vcpu& c) {
       }
     }
     pending = nullptr;
+    shadowed = false;
     const Exit e = enter(r, *b);
     switch (e.kind) {
       case ExitKind::Link:
         pending = reinterpret_cast<Link*>(e.argument);
+        shadowed = pending->kind & kShadowed;
         s.rip = pending->rip;
         break;
       case ExitKind::Indirect: break;

@@ -32,8 +32,8 @@ bool Emitter::emit_in_place(const Insn& i) {
                        [this] { a_.alu_mem_imm(Alu::And, gs_at(kOffRflags), static_cast<i32>(~kFlagIF), true); });
       return true;
     case ExecId::sti:
-      // The shadow reaches over the next instruction, so there must be one in this block: no block is left between two
-      // instructions but to raise an exception or to run the second one otherwise.
+      // The shadow reaches over the next instruction, so there must be one in this block. Where the block is left
+      // before that has retired, its record says that it is shadowed (InsnRecord, Kind).
       if (!kernel || index_ + 1 == insns_.size()) return false;
       // C++ when one waits for IF: it leaves the block, and the vCPU takes the interrupt after that instruction. One
       // that comes from now on asks for an exit.

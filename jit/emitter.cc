@@ -53,6 +53,7 @@ bool Emitter::emit() {
     plan_ = plan_regions(insns_, options_.turns, block_.key.kind & kPerTurn);
   }
   compute_liveness();
+  shadowed_ = block_.key.kind & kShadowed;
   if (block_.key.flags) {
     flags_ = Flags::Recipe;
     recipe_ = Recipe::unpack(block_.key.flags);
@@ -117,7 +118,7 @@ bool Emitter::emit_insn() {
   const Insn& i = insn();
   count_block();
   block_.insns.push_back({static_cast<u16>(a_.size()), static_cast<u16>(rip_ - block_.key.rip), flags_ == Flags::Host,
-                          waits_for_fpu(i), 0, flags_ == Flags::Recipe ? recipe_.pack() : 0});
+                          waits_for_fpu(i), shadowed_, 0, flags_ == Flags::Recipe ? recipe_.pack() : 0});
   before_insn(i);
   careful_access_ = false;
   access_slot_ = 0;
@@ -134,6 +135,7 @@ bool Emitter::emit_insn() {
     emit_native(i);
   }
   after_insn(i);
+  shadowed_ = i.row->cls == IsaClass::Exec && static_cast<ExecId>(i.row->id) == ExecId::sti;
   return true;
 }
 
@@ -173,6 +175,7 @@ ExecRecord& Emitter::exec_record(bool leaves) {
   r.remaining = static_cast<i16>(surplus(index_, index_ + 1));
   r.vector = is_pause(i) ? ExecRecord::kPause : forbidden(i, block_.key.mode);
   r.leaves = leaves;
+  r.shadowed = shadowed_;
   r.resumes = !(block_.key.kind & (kCareful | kOne));
   return r;
 }
@@ -242,7 +245,8 @@ void Emitter::emit_cold() {
       case Cold::Unmerge:
         save_cold(c);
         correct_count(surplus(c.insn, c.insn));
-        link_to(c.value, options_.turns > 1 && !(block_.key.kind & kPerTurn) ? kPerTurn : kUnmerged);
+        link_to(c.value, (options_.turns > 1 && !(block_.key.kind & kPerTurn) ? kPerTurn : kUnmerged) |
+                             (block_.insns[c.insn].shadowed ? kShadowed : 0u));
         break;
       case Cold::Link: {
         Link& l = block_.links[c.link];

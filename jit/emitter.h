@@ -215,6 +215,7 @@ class Emitter {
   Flags flags_ = Flags::Memory;
   Recipe recipe_;              // valid for the current flags, wherever else they are
   bool produced_ = false;      // the current instruction made new flags
+  bool shadowed_ = false;      // the current instruction follows an STI that was done in place
   bool kept_operand_ = false;  // from a memory operand that is in kScratchOperand now
   u8* flags_from_ = nullptr;   // where the operation that made the flags begins, if it was the instruction before
   u32 written_ = 0;            // guest registers that the current instruction writes

@@ -67,6 +67,61 @@ TEST_F(InPlace, StiStopsWithItsShadowWhenOneWaits) {
   EXPECT_EQ(s().instructions, 1u);
 }
 
+/// cli; sti; mov rax, [rbx]; mov rcx, [rbx + 8]; dec edi; jne back; hlt. The moves share one check, which fails where
+/// [rbx] is the end of a page: the block is left at the first of them, behind the STI.
+constexpr u8 kShadowedRange[] = {0xfa, 0xfb, 0x48, 0x8b, 0x03, 0x48, 0x8b, 0x4b, 0x08, 0xff, 0xcf, 0x75, 0xf3, 0xf4};
+
+TEST(Shadow, HoldsWhereverTheBlockIsLeft) {
+  unsigned seen = 0;
+  for (u64 seed = 1; seed <= 8; ++seed) {
+    Fixture f({.torture_seed = seed});
+    VcpuState& s = f.vcpu->state();
+    f.load(kShadowedRange, sizeof kShadowedRange);
+    s.gpr[3] = Fixture::kData + kPageSize - 8;
+    s.gpr[7] = 500;
+    f.vcpu->unpark();
+    for (Outcome o = Outcome::Next; o == Outcome::Next;) {  // as VcpuThread::loop
+      s.exit_request.store(0);
+      if (s.rip == Fixture::kCode + 2) {
+        EXPECT_EQ(s.interrupt_shadow, 1) << "an interrupt would come right after STI, seed " << seed;
+        ++seen;
+      }
+      if (!s.interrupt_shadow) {
+        o = f.engine->run(*f.vcpu);
+      } else {
+        s.interrupt_shadow = 0;
+        o = f.engine->run_one(*f.vcpu);
+      }
+    }
+    f.vcpu->park();
+    EXPECT_EQ(s.gpr[7], 0u);
+    EXPECT_EQ(s.instructions, 500u * 6 + 1);
+  }
+  EXPECT_GT(seen, 100u);
+}
+
+TEST_F(InPlace, AWaitBehindStiKeepsTheShadow) {
+  const auto run_to_wait = [&](std::initializer_list<u8> code) {
+    s().rip = Fixture::kCode;
+    s().interrupt_shadow = 0;
+    s().rflags &= ~kFlagIF;
+    EXPECT_EQ(run(code), Outcome::Wait);
+    EXPECT_EQ(s().rip, Fixture::kCode + 1);
+    EXPECT_EQ(s().interrupt_shadow, 1);
+  };
+  const auto away = PageNumber{Fixture::kData / kPageSize};
+  f.pages.set_right(away, Right::None);
+  s().gpr[3] = Fixture::kData;
+  run_to_wait({0xfb, 0x48, 0x8b, 0x03});                          // sti; mov rax, [rbx]
+  run_to_wait({0xfb, 0x48, 0x8b, 0x03, 0x48, 0x8b, 0x4b, 0x08});  // sti; mov rax, [rbx]; mov rcx, [rbx + 8]
+  run_to_wait({0xfb, 0x0f, 0xae, 0x03});                          // sti; fxsave [rbx]
+  s().gpr[3] = Fixture::kData - 4;
+  run_to_wait({0xfb, 0x48, 0x8b, 0x03});  // over the end of a page: through a careful block
+  f.pages.set_right(away, Right::Write);
+  EXPECT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(s().instructions, 6u);  // STI four times
+}
+
 TEST_F(InPlace, PushfShowsEveryFlag) {
   s().rflags |= kFlagIF | kFlagID | kFlagRF;
   // mov eax, 0x7fffffff; add eax, 1; std; pushfq; pop rbx; pushfw; mov cx, [rsp]; mov [0x400000], rcx; pushfq; pop rdx

@@ -82,6 +82,7 @@ const InsnRecord& Translator::leave_at(Runner& r, u64 pc) {
   }
   VcpuState& s = r.c.state();
   s.rip = b->key.rip + b->insns[k].guest;
+  if (b->insns[k].shadowed) s.interrupt_shadow = 1;
   uncount(r, (k < b->counted ? 0 : b->insn_count) - static_cast<int>(k));
   return b->insns[k];
 }
@@ -148,6 +149,7 @@ extern "C" u64 pangea_jit_exec(Runner* r, const ExecRecord* record) {
   if (o == Outcome::Next && !record->leaves && !s.exit_request.load(std::memory_order_relaxed)) return 0;
   if (interrupts_off && (s.rflags & kFlagIF)) r->check_interrupts = true;
   const bool retired = o == Outcome::Next || o == Outcome::Jump || o == Outcome::Halt || o == Outcome::Pause;
+  if (record->shadowed && !retired) s.interrupt_shadow = 1;
   r->translator.uncount(*r, record->remaining + (retired ? 0 : 1));
   if (o == Outcome::Next || o == Outcome::Halt || o == Outcome::Pause) advance(s, record->insn);
   if (record->resumes && (o == Outcome::Next || o == Outcome::Jump))

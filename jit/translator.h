@@ -52,6 +52,7 @@ class Translator final : public x86::Engine {
   Exit enter(Runner& r, Block& b);
   bool undo_return(Runner& r);
   x86::Outcome run_careful(Runner& r);
+  x86::Outcome enter_careful(Runner& r);
   x86::Outcome run_found(Runner& r, Block& b);
   bool torture(Runner& r);
   void evict_all(Runner& r);
