@@ -11,6 +11,7 @@
 
 #include "devices/irq/fabric.h"
 #include "devices/irq/message.h"
+#include "devices/irq/timer_pace.h"
 #include "devices/timer/timer_queue.h"
 #include "emu/mem/address.h"
 #include "emu/x86/ports.h"
@@ -70,9 +71,9 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   void set_lint0(bool high);
   void set_lint1(bool high);
 
-  /// On the vCPU's thread: it stands still between the two, because a page of its memory is on its way. Where memory is
-  /// slow, all time would otherwise go into serving the timer (see local_apic_timer.cc).
-  void wait_began() { wait_began_ns_ = timers_.now_ns(); }
+  /// On the vCPU's thread: it stands still between the two, because a page of its memory is on its way. See
+  /// timer_pace.h.
+  void wait_began();
   void wait_ended();
 
   const LocalApicConfig& config() const { return config_; }
@@ -118,8 +119,6 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   void on_timer(u64 now_ns);
   // timer_mutex_ held:
   void arm_for_tsc(u64 now_ns);
-  void hold_back(u64 now_ns);
-  void note_fired(u64 now_ns);
 
   const LocalApicConfig config_;
   TimerQueue& timers_;
@@ -143,7 +142,6 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   u32 esr_ = 0;
   u32 ldr_ = 0, dfr_ = 0xffffffff;
   u64 icr_ = 0;
-  u64 wait_began_ns_ = 0;
 
   // Timer; under timer_mutex_.
   std::mutex timer_mutex_;
@@ -152,10 +150,8 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   u64 started_ns_ = 0;  // when the present countdown began
   u64 period_ns_ = 0;   // 0 while not counting
   u64 tsc_deadline_ = 0;
-  u64 waited_ns_ = 0;      // for pages, since the timer has fired
-  u64 fired_ns_ = 0;       // when it did
-  u64 not_before_ns_ = 0;  // when it may fire again
-  Timer timer_;            // last: destroyed first, so no callback sees a half-dead APIC
+  TimerPace pace_;
+  Timer timer_;  // last: destroyed first, so no callback sees a half-dead APIC
 };
 
 }  // namespace pangea::devices

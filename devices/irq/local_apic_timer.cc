@@ -1,10 +1,5 @@
 // The timer: one-shot and periodic countdown in guest nanoseconds, and TSC deadline (SDM Vol. 3A 11.5.4).
-//
-// Where memory is slow. A kernel's tick touches a dozen pages that other vCPUs write. When each takes milliseconds to
-// come, a tick takes longer than the time to the next one, and the vCPU does nothing else any more: its kernel sees a
-// soft lockup. So a TSC deadline is late by as much as the vCPU has waited for pages since the timer last fired: at
-// least half of its time is left for what the timer interrupts. A short wait delays nothing, and no wait delays
-// it for longer than a second. A late timer interrupt is what every kernel must expect (SMIs, hypervisors).
+// When the vCPU waited for pages to serve it, it is late (timer_pace.h).
 #include <algorithm>
 
 #include "devices/irq/local_apic.h"
@@ -18,8 +13,6 @@ using namespace apic;
 namespace {
 // A periodic timer faster than this would only keep the device thread from other work; nobody could serve it.
 constexpr u64 kShortestPeriodNs = 20'000;
-constexpr u64 kShortWaitNs = 1'000'000;
-constexpr u64 kHeldBackMaxNs = 1'000'000'000;
 }  // namespace
 
 LocalApic::TimerMode LocalApic::timer_mode() const {
@@ -72,23 +65,19 @@ void LocalApic::write_divide(u32 value) {
 void LocalApic::arm_for_tsc(u64 now_ns) {
   const u64 tsc = tsc_.now();
   const u64 left = tsc_deadline_ > tsc ? tsc_deadline_ - tsc : 0;
-  timer_.arm(std::max(add_sat(now_ns, ns_for(left, tsc_.frequency_hz())), not_before_ns_));
+  timer_.arm(std::max(add_sat(now_ns, ns_for(left, tsc_.frequency_hz())), pace_.not_before_ns(now_ns)));
+}
+
+void LocalApic::wait_began() {
+  const u64 now = timers_.now_ns();
+  const std::lock_guard lock(timer_mutex_);
+  pace_.wait_began(now);
 }
 
 void LocalApic::wait_ended() {
   const u64 now = timers_.now_ns();
   const std::lock_guard lock(timer_mutex_);
-  waited_ns_ += now - std::min(now, wait_began_ns_);
-}
-
-void LocalApic::hold_back(u64 now_ns) {
-  const u64 longest = std::min(2 * waited_ns_, kHeldBackMaxNs);
-  not_before_ns_ = waited_ns_ < kShortWaitNs ? now_ns : add_sat(fired_ns_, longest);
-}
-
-void LocalApic::note_fired(u64 now_ns) {
-  fired_ns_ = now_ns;
-  waited_ns_ = 0;
+  pace_.wait_ended(now);
 }
 
 void LocalApic::set_tsc_deadline(u64 tsc) {
@@ -97,9 +86,8 @@ void LocalApic::set_tsc_deadline(u64 tsc) {
   {
     const u64 now = timers_.now_ns();
     const std::lock_guard lock(timer_mutex_);
-    hold_back(now);
-    already = tsc != 0 && tsc <= tsc_.now() && not_before_ns_ <= now;
-    if (already) note_fired(now);
+    already = tsc != 0 && tsc <= tsc_.now() && pace_.not_before_ns(now) <= now;
+    if (already) pace_.fired(now);
     tsc_deadline_ = already ? 0 : tsc;
     if (tsc_deadline_)
       arm_for_tsc(now);
@@ -130,12 +118,11 @@ void LocalApic::on_timer(u64 now_ns) {
     const TimerMode mode = timer_mode();
     if (mode == TimerMode::TscDeadline) {
       if (!tsc_deadline_) return;
-      if (tsc_.now() < tsc_deadline_ || now_ns < not_before_ns_) return arm_for_tsc(now_ns);
+      if (tsc_.now() < tsc_deadline_ || now_ns < pace_.not_before_ns(now_ns)) return arm_for_tsc(now_ns);
       tsc_deadline_ = 0;
-      note_fired(now_ns);
     } else {
       if (!period_ns_) return;
-      const u64 due = add_sat(started_ns_, period_ns_);
+      const u64 due = std::max(add_sat(started_ns_, period_ns_), pace_.not_before_ns(now_ns));
       if (now_ns < due) return timer_.arm(due);
       if (mode == TimerMode::Periodic) {
         started_ns_ += (now_ns - started_ns_) / period_ns_ * period_ns_;  // late ticks collapse into one
@@ -144,6 +131,7 @@ void LocalApic::on_timer(u64 now_ns) {
         period_ns_ = 0;
       }
     }
+    pace_.fired(now_ns);
   }
   fire_lvt(kLvtTimer, true);
 }
