@@ -17,7 +17,7 @@ void patch(u8* rel32, const u8* target) {
 
 Block* BlockMap::insert(std::unique_ptr<Block> block) {
   Block* b = block.get();
-  by_key_[b->key] = b;
+  by_key_.insert(*b);
   for (unsigned k = 0; k < b->page_count; ++k) by_page_[b->pages[k].v].push_back(b);
   all_.push_back(std::move(block));
   return b;
@@ -33,7 +33,7 @@ void BlockMap::link(Link& l, Block& target) {
 void BlockMap::kill(Block& b) {
   if (b.dead) return;
   b.dead = true;
-  by_key_.erase(b.key);
+  by_key_.erase(b);
   for (Link* l : b.incoming) {
     patch(l->rel32, l->unlinked);
     l->to = nullptr;

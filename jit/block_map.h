@@ -7,16 +7,14 @@
 
 #include "jit/block.h"
 #include "jit/code_cache.h"
+#include "jit/key_index.h"
 
 namespace pangea::jit {
 class BlockMap {
  public:
   explicit BlockMap(CodeCache& cache) : cache_(cache) {}
 
-  Block* find(const BlockKey& key) const {
-    const auto it = by_key_.find(key);
-    return it == by_key_.end() ? nullptr : it->second;
-  }
+  Block* find(const BlockKey& key) const { return by_key_.find(key); }
   /// Takes a finished block in.
   Block* insert(std::unique_ptr<Block> block);
   /// Patches `link` to `target` if both live.
@@ -36,15 +34,8 @@ class BlockMap {
   usize size() const { return by_key_.size(); }
 
  private:
-  struct Hash {
-    usize operator()(const BlockKey& k) const {
-      u64 h = (k.gpa.v + k.flags) * 0x9e3779b97f4a7c15ULL;
-      h ^= (k.rip + k.mode * 0x85ebca6bULL + k.kind) * 0xc2b2ae3d27d4eb4fULL;
-      return h ^ (h >> 29);
-    }
-  };
   CodeCache& cache_;
-  std::unordered_map<BlockKey, Block*, Hash> by_key_;
+  KeyIndex by_key_;
   std::unordered_map<u64, std::vector<Block*>> by_page_;
   std::vector<std::unique_ptr<Block>> all_;  // ascending code addresses, as the cache hands them out
 };
