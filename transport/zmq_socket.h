@@ -9,6 +9,7 @@
 #include "emu/base/capabilities.h"
 #include "emu/base/result.h"
 #include "transport/endpoint.h"
+#include "transport/process_id.h"
 
 namespace pangea::transport {
 
@@ -95,6 +96,7 @@ class ZmqSocket {
 /// Starts ZeroMQ's own threads, which read what others send before anybody else does, without capabilities: they come
 /// with the first socket and are what its thread is.
 inline void start_context(zmq::context_t& context) {
+  remember_process_id();
   std::thread([&context] {
     (void)drop_capabilities();  // where the kernel refuses, emu/machine/sandbox.h says so
     (void)ZmqSocket::make(context, zmq::socket_type::pair, 1, 1);

@@ -113,6 +113,7 @@ GLOBALS = {
     "emu/machine/sandbox.cc": "a signal handler gets no argument and may not allocate: names of system calls",
     "jit/signals.cc": "a signal handler gets no argument: which vCPU's generated code is this thread in?",
     "emu/x86/host_probe.cc": "likewise; linked into tests only",
+    "transport/process_id.cc": "what getpid() answers, which takes no argument",
     "transport/tsan.h": "addresses that stand for channels, in ThreadSanitizer builds only; never read or written",
     **TESTS,
 }
