@@ -7,8 +7,17 @@
 
 namespace pangea::coherence {
 
+void Holds::took(u64 ns) {
+  usual_ns_ = (usual_ns_ * (kTookWeight - 1) + std::min(ns, max_ns_ * kHeldPart)) / kTookWeight;
+}
+
+void Holds::keep(PageNumber page, u64 now_ns) {
+  if (min_ns_ == 0) return;
+  recent_[page.v % recent_.size()] = {page, now_ns + std::clamp(usual_ns_ / kHeldPart, min_ns_, max_ns_)};
+}
+
 void Holds::installed(PageNumber page, u64 agents, u64 now_ns) {
-  if (min_ns_ != 0) recent_[page.v % recent_.size()] = {page, now_ns + min_ns_};
+  keep(page, now_ns);
   for (; agents != 0; agents &= agents - 1) {
     const auto agent = static_cast<AgentId>(std::countr_zero(agents));
     if (Hold* h = find(agent, page))
@@ -49,10 +58,7 @@ void Holds::waits_for(AgentId agent, PageNumber page) {
 
 void Holds::release(AgentId agent, u64 now_ns) {
   Agent& a = agents_[agent];
-  for (unsigned i = 0; min_ns_ != 0 && i < a.count; i++) {
-    const PageNumber page = a.holds[i].page;
-    recent_[page.v % recent_.size()] = {page, now_ns + min_ns_};
-  }
+  for (unsigned i = 0; i < a.count; i++) keep(a.holds[i].page, now_ns);
   a.count = 0;
   holding_ &= ~bit(agent);
 }

@@ -18,6 +18,9 @@ class Holds {
   Holds(unsigned max_agents, u64 min_hold_ns, u64 max_hold_ns)
       : agents_(max_agents), min_ns_(min_hold_ns), max_ns_(max_hold_ns) {}
 
+  /// A page has come, so long after it was asked for. Where pages take long to come they stay for longer, or nodes that
+  /// want the same one would do little but send it to and fro.
+  void took(u64 ns);
   /// `page` was installed for the agents of the map `agents`.
   void installed(PageNumber page, u64 agents, u64 now_ns);
   /// `agent` found the page there; keep it as if it had been installed now.
@@ -30,6 +33,8 @@ class Holds {
   u64 held_until_ns(PageNumber page) const;
 
  private:
+  static constexpr u64 kHeldPart = 8;        // of the time that a page takes to come is what it stays for at least
+  static constexpr u64 kTookWeight = 16;     // of the average against one page
   static constexpr unsigned kPerAgent = 16;  // one instruction's pages; more replace the oldest, which is safe
   struct Hold {
     PageNumber page;
@@ -45,10 +50,12 @@ class Holds {
   };
   Hold* find(AgentId agent, PageNumber page);
   void add(AgentId agent, Hold hold);
+  void keep(PageNumber page, u64 now_ns);
 
   std::vector<Agent> agents_;
   u64 holding_ = 0;                  // agents with count > 0
   std::array<Recent, 64> recent_{};  // minimum holds, direct-mapped; a lost one is safe
   u64 min_ns_, max_ns_;
+  u64 usual_ns_ = 0;  // what it takes for a page to come, averaged
 };
 }  // namespace pangea::coherence

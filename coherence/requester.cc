@@ -198,6 +198,7 @@ void Requester::complete_if_ready(PageNumber page) {
   const Outstanding o = *found;
   const bool write = o.want != Want::Read;
   s_.local.set_version(page, o.version);
+  s_.holds.took(s_.now_ns - o.since_ns);
   s_.predictor.came(page, s_.local.right(page), write ? Right::Write : Right::Read);
   s_.set_right(page, write ? Right::Write : Right::Read, write || s_.is_home(page));
   s_.out->push_back(Install{page, write ? Right::Write : Right::Read, o.version, o.want});
@@ -215,7 +216,11 @@ void Requester::complete_if_ready(PageNumber page) {
 }
 
 void Requester::served(PageNumber page, u64 agents) {
-  for (u64 m = agents; m != 0; m &= m - 1) waiting_[static_cast<usize>(std::countr_zero(m))].active = false;
+  for (u64 m = agents; m != 0; m &= m - 1) {
+    const auto agent = static_cast<AgentId>(std::countr_zero(m));
+    waiting_[agent].active = false;
+    s_.trails.served(agent, s_.now_ns);
+  }
   s_.holds.installed(page, agents, s_.now_ns);
   s_.out->push_back(Wake{page});
 }

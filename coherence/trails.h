@@ -45,6 +45,9 @@ class Trails {
     last = {stop, now_ns, true};
   }
 
+  /// `agent` waits no longer.
+  void served(AgentId agent, u64 now_ns) { last_[agent].at_ns = now_ns; }
+
   /// The stops to expect after `stop`, the next first. At most kMax.
   template <class F>
   void ahead(const Stop& stop, F&& ask) {
@@ -61,7 +64,7 @@ class Trails {
   bool unused(PageNumber page);
 
  private:
-  static constexpr u64 kTogetherNs = 400'000;  // from one wait to the next: some remote faults
+  static constexpr u64 kTogetherNs = 300'000;  // from the end of one wait to the next, however long either takes
   static constexpr u8 kFollow = 2, kTrustMax = 4;
   struct Link {
     Stop from, next;
@@ -69,7 +72,7 @@ class Trails {
   };
   struct Last {
     Stop stop;
-    u64 at_ns = 0;
+    u64 at_ns = 0;  // when it began; once it has ended, when it did
     bool used = false;
   };
   struct Asked {

@@ -1,5 +1,6 @@
 #include "coherence/trails.h"
 
+#include "coherence/holds.h"
 #include "coherence/test_net.h"
 
 namespace pangea::coherence {
@@ -42,6 +43,19 @@ TEST(Trails, DoNotJoinWhatLiesApartInTimeOrBelongsToAnotherAgent) {
     t.waits(1, kSecond, at + 1000, [](const Stop&) { return false; });
   }
   EXPECT_TRUE(ahead(t, kFirst).empty());
+}
+
+TEST(Trails, JoinWaitsHoweverLongTheyTake) {
+  Trails t(1);
+  for (u64 at : {u64{0}, u64{400'000'000}}) {
+    for (const Stop& s : {kFirst, kSecond}) {
+      t.waits(0, s, at, [](const Stop&) { return false; });
+      at += 40'000'000;  // a slow link
+      t.served(0, at);
+      at += 50'000;
+    }
+  }
+  EXPECT_EQ(ahead(t, kFirst), std::vector<Stop>{kSecond});
 }
 
 TEST(Trails, GoOnBeyondWhatIsHereAlready) {
@@ -151,6 +165,22 @@ TEST(Holds, AMinimumHoldBeginsWhenTheInstructionHasRetired) {
   net.step(1, Tick{});
   net.settle();
   EXPECT_EQ(net.right(0, 3), Right::Write);
+}
+
+TEST(Holds, LastLongerWherePagesTakeLongToCome) {
+  Holds holds(1, 50, 10'000);
+  const PageNumber page{3};
+  holds.installed(page, 0, 1000);
+  EXPECT_EQ(holds.held_until_ns(page), 1050u);
+  for (int i = 0; i < 100; ++i) holds.took(8000);
+  holds.installed(page, 0, 2000);
+  EXPECT_NEAR(static_cast<double>(holds.held_until_ns(page)), 3000, 50);
+  for (int i = 0; i < 200; ++i) holds.took(1'000'000'000);
+  holds.installed(page, 0, 2000);
+  EXPECT_LE(holds.held_until_ns(page), 12'000u);  // never longer than for an instruction
+  for (int i = 0; i < 200; ++i) holds.took(100);
+  holds.installed(page, 0, 2000);
+  EXPECT_EQ(holds.held_until_ns(page), 2050u);
 }
 }  // namespace
 }  // namespace pangea::coherence
