@@ -20,19 +20,14 @@ class Victim {
   explicit Victim(Source source) : prng_(std::move(source)), protocol_(config()) {}
 
   void run(unsigned steps) {
-    for (unsigned i = 0; i < steps; i++) {
-      switch (prng_.below(8)) {
-        case 0: local(); break;
-        case 1: finish_hand_over(); break;
-        case 2:
-          now_ += prng_.below(2000);
-          step(Tick{});
-          break;
-        case 3: step(Retired{static_cast<AgentId>(prng_.below(4))}); break;
-        default: step(lie()); break;
-      }
-    }
+    for (unsigned i = 0; i < steps; i++)
+      if (!turn(prng_.below(8))) hear(lie());
   }
+  /// Something that happens on the node itself.
+  void act() { turn(prng_.below(4)); }
+  /// What a peer says.
+  void hear(const Message& m) { step(m); }
+  Source& source() { return prng_; }
   const Protocol& protocol() const { return protocol_; }
 
  private:
@@ -48,6 +43,19 @@ class Victim {
     c.max_offers = 2;
     c.refused_fatal_ns = 0;
     return c;
+  }
+
+  bool turn(u64 what) {
+    switch (what) {
+      case 0: local(); return true;
+      case 1: finish_hand_over(); return true;
+      case 2:
+        now_ += prng_.below(2000);
+        step(Tick{});
+        return true;
+      case 3: step(Retired{static_cast<AgentId>(prng_.below(4))}); return true;
+      default: return false;
+    }
   }
 
   PageNumber any_page() { return PageNumber{prng_.below(kLiarPages)}; }

@@ -2,6 +2,8 @@
 
 #include <asmjit/asmjit.h>
 
+#include <bit>
+
 #include "jit/layout.h"
 #include "jit/registers.h"
 
@@ -226,7 +228,7 @@ Result<Stubs> make_stubs(CodeCache& cache) {
   const usize size = code.codeSize();
   code.relocateToBase(reinterpret_cast<u64>(cache.executable(cache.next())));
   code.copyFlattenedData(cache.next(), size);
-  s.enter = reinterpret_cast<decltype(s.enter)>(cache.executable(enter));
+  s.enter = std::bit_cast<decltype(s.enter)>(cache.executable(enter));
   cache.commit(cache.next() + size);
   return s;
 }

@@ -72,13 +72,18 @@ void handshake(fuzz::Input& in) {
 
 void machine_messages(fuzz::Input& in) {
   using namespace machine;
-  const u64 which = in.below(5);
+  const u64 which = in.below(6);
   const auto rest = in.rest();
   if (which == 0) (void)decode_wish(rest);
   if (which == 1)
     if (const auto c = decode_config(rest)) (void)make_plan(c->ram_bytes, c->vcpus, c->nodes, c->cpuid);
   if (which == 2) (void)decode_stop(rest, 4);
   if (which == 3) (void)from_text({rest.begin(), rest.end()});
+  if (which == 5)
+    if (const auto orders = decode_orders(rest, 4)) {
+      const auto again = decode_orders(encode(*orders), 4);
+      PANGEA_FUZZ_CHECK(again && encode(*again) == encode(*orders));
+    }
   if (which == 4) {
     const std::string text(rest.begin(), rest.end());
     (void)transport::parse_key_file(text, "key");
