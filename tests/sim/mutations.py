@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Puts one-line mistakes into a copy of coherence/ and checks that the tests go red for each of them.
+"""Puts one-line mistakes into the coherence protocol, the hand-over of pages and the fill of the soft TLB, and checks that
+the tests go red for each of them. The tree itself is not touched.
 
 usage: tests/sim/mutations.py BUILD_DIR [NAME...]      BUILD_DIR: configured with meson, tests built
 A survivor is a hole in the tests (or a line that does nothing). Exit status: number of survivors.
 """
-import pathlib, re, shutil, subprocess, sys, tempfile
+import json, pathlib, re, shutil, subprocess, sys, tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -69,6 +70,39 @@ MUTATIONS = [
     ('nobody notices that all are full', 'evictor.cc', 'full_.rounds++;', ''),
 ]
 
+# name, file, text as it stands, text with the mistake; file by file with the test programs that must notice
+HAND_OVER = [
+    ('a parked agent keeps its copies', 'emu/mem/agent.cc', '      a->drop_and_note(*r);\n      continue;', '      continue;'),
+    ('nobody waits for running agents', 'emu/mem/agent.cc', '    r->remaining.fetch_add(1);\n', ''),
+    ('a running agent is not asked to stop', 'emu/mem/agent.cc', '    a->exit_request().store(1);\n', ''),
+    ('a safepoint drops nothing', 'emu/mem/agent.cc', 'for (const auto& r : done) drop_and_note(*r);', ''),
+    ('who may still read is forgotten', 'emu/mem/agent.cc', '  if (r.keep == Right::None) maybe_', '  maybe_'),
+    ('to park is no safepoint', 'emu/mem/agent.cc', '    done = take_pending();\n    parked_ = true;', '    parked_ = true;'),
+    ('the right is lowered when all have dropped the page', 'emu/machine/node/remote_gate.cc',
+     ('  memory_.pages.set_right(page, keep);\n  if (keep == Right::None) drop_code(page);\n  done_inside_',
+      '[this, page, keep, token] {\n'),
+     ('  if (keep == Right::None) drop_code(page);\n  done_inside_',
+      '[this, page, keep, token] {\n    memory_.pages.set_right(page, keep);\n')),
+    ('a waiting agent counts as running', 'emu/machine/node/remote_gate.cc', '  agent.park();\n  Slot*', '  Slot*'),
+    ('blocks outlive their page', 'emu/machine/node/remote_gate.cc',
+     ('  if (keep == Right::None) drop_code(page);\n  done_inside_', '    if (keep == Right::None) drop_code(page);\n    if'),
+     ('  done_inside_', '    if')),
+    ('a miss looks before it publishes', 'emu/x86/tlb_fill.cc',
+     '  c.note_may_hold(page);\n  const u8 cell = m.pages.load(page);', '  const u8 cell = m.pages.load(page);\n  c.note_may_hold(page);'),
+    ('a translation looks before it publishes', 'emu/x86/tlb_fill.cc',
+     '  c.note_may_hold(page);\n  u8 cell = m.pages.load(page);', '  u8 cell = m.pages.load(page);\n  c.note_may_hold(page);'),
+    ('a miss does not publish', 'emu/x86/tlb_fill.cc', '  c.note_may_hold(page);\n  const u8', '  const u8'),
+    ('a miss does not look', 'emu/x86/tlb_fill.cc', '  if (!PageTable::may(cell, access)) return wait_for(c, page, access);\n', ''),
+    ('a page with code gets a write tag', 'emu/x86/tlb_fill.cc', ' && !(cell & PageTable::kHasCode);', ';'),
+    ('a page that may only be read gets a write tag', 'emu/x86/tlb_fill.cc', ' && PageTable::may(cell, Access::Write) && !(cell', ' && !(cell'),
+]
+PROGRAMS = {
+    'emu/mem/agent.cc': ('emu/mem/test_mem', 'emu/x86/test_x86_core', 'emu/machine/test_machine'),
+    'emu/machine/node/remote_gate.cc': ('emu/machine/test_machine',),
+    'emu/x86/tlb_fill.cc': ('emu/x86/test_x86_core',),
+}
+FILTERS = {'emu/machine/test_machine': 'RemoteGate.*:AgentMemory.*'}  # the rest of it has nothing to do with this
+
 
 def run(command, timeout):
     try:
@@ -77,9 +111,66 @@ def run(command, timeout):
         return None
 
 
+def mutate(path, old, new):
+    """The file's text with the mistake; nothing if the text it replaces is not there exactly once."""
+    text = path.read_text()
+    for before, after in zip(*((old, new) if isinstance(old, tuple) else ((old,), (new,)))):
+        if text.count(before) != 1:
+            return None
+        text = text.replace(before, after)
+    return text
+
+
+def told(red):
+    return f'{"red      " if red else "SURVIVES "}'
+
+
+def hand_over(build, names):
+    """Compiles each mistake as its file is compiled, and links it before the libraries, so that it comes first."""
+    survivors = 0
+    commands = {c['file']: c['command'] for c in json.loads((build / 'compile_commands.json').read_text())}
+    work = pathlib.Path(tempfile.mkdtemp(prefix='pangea-mutations-'))
+    mutant = work / 'mutant.o'
+    for name, file, old, new in HAND_OVER:
+        if names and name not in names:
+            continue
+        text = mutate(ROOT / file, old, new)
+        if text is None:
+            print(f'STALE     {name}: {file} has not one place like it')
+            survivors += 1
+            continue
+        (work / 'mutant.cc').write_text(text)
+        command = next(c for f, c in commands.items() if (build / f).resolve() == ROOT / file)
+        command = re.sub(r' -M[QF] \S+| -MD', '', command)
+        command = re.sub(r' -o \S+ -c \S+$', f' -Wno-error -o {mutant} -c {work / "mutant.cc"}', command)
+        built = subprocess.run(command, shell=True, cwd=build, capture_output=True, text=True)
+        if built.returncode:
+            print(f'NO BUILD  {name}: {built.stderr.splitlines()[0]}')
+            survivors += 1
+            continue
+        red = []
+        for program in PROGRAMS[file]:
+            link = subprocess.run(['ninja', '-t', 'commands', '-s', program], cwd=build, check=True, capture_output=True, text=True).stdout.strip()
+            exe = work / 'program'
+            link = link.replace(f' -o {program} ', f' -o {exe} {mutant} ', 1)
+            subprocess.run(link, shell=True, cwd=build, check=True)
+            r = run([str(exe)] + ([f'--gtest_filter={FILTERS[program]}'] if program in FILTERS else []), 120)
+            if r is None or r.returncode:
+                failed = re.search(r'\[  FAILED  \] (\w+\.\w+)', r.stdout) if r else None
+                red.append(failed.group(1) if failed else f'{program} ({"crashes" if r else "hangs"})')
+                break
+        survivors += not red
+        print(f'{told(red)} {name}: {", ".join(red)}', flush=True)
+    shutil.rmtree(work)
+    return survivors
+
+
 def main():
-    build = pathlib.Path(sys.argv[1])
+    build = pathlib.Path(sys.argv[1]).resolve()
     names = sys.argv[2:]
+    survivors = hand_over(build, names)
+    if names and not any(m[0] in names for m in MUTATIONS):
+        return survivors
     work = pathlib.Path(tempfile.mkdtemp(prefix='pangea-mutations-'))
     shutil.copytree(ROOT / 'coherence', work / 'coherence')
     flags = ['-std=c++20', '-O1', '-I', str(work), '-I', str(ROOT), '-I', str(build)]
@@ -88,7 +179,6 @@ def main():
         'sim': [ROOT / 'tests/sim/sim_test.cc'],
         'unit': sorted((ROOT / 'coherence').glob('*_test.cc')),
     }
-    survivors = 0
     for kind, sources in tests.items():
         for s in sources:
             subprocess.run(['ccache', 'g++', *flags, '-c', str(s), '-o', str(work / f'{kind}-{s.stem}.o')], check=True)
@@ -118,7 +208,7 @@ def main():
                 hit = re.search(r'(--seed \d+|seed \d+)', r.stdout + r.stderr) if r else None
                 red.append(f'{kind} ({hit.group(1)})' if hit else kind)
         survivors += not red
-        print(f'{"red      " if red else "SURVIVES "} {name}: {", ".join(red)}', flush=True)
+        print(f'{told(red)} {name}: {", ".join(red)}', flush=True)
     shutil.rmtree(work)
     print(f'{survivors} survive')
     return survivors

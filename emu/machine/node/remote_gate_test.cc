@@ -20,7 +20,7 @@ constexpr u64 kBytes = u64{16} << 20;
 constexpr u64 kPages = 6;  // shared by all; half of them at home on each node
 
 /// An agent whose instructions need two pages at once, as a vCPU's may.
-class Worker final : public Agent {
+class Worker : public Agent {
  public:
   explicit Worker(NodeMemory& memory) : Agent(memory.ram.page_limit()), memory_(memory) { memory.safepoints.add(this); }
   std::atomic<u32>& exit_request() override { return exit_request_; }
@@ -55,6 +55,7 @@ class Worker final : public Agent {
 
  protected:
   void drop(PageNumber, Right) override {}
+  NodeMemory& memory() { return memory_; }
 
  private:
   NodeMemory& memory_;
@@ -157,6 +158,52 @@ TEST(RemoteGate, AHeldPageGoesWhenItsAgentHasRetired) {
   EXPECT_TRUE(served.load());
   a.gate.stop();  // ends the wait that should be over
   waiter.join();
+}
+
+/// Notes what it finds when it has to drop a page.
+struct Witness final : Worker {
+  using Worker::Worker;
+  void drop(PageNumber page, Right keep) override {
+    drops.push_back(keep);
+    may_still_write |= memory().pages.may(page, Access::Write);
+    may_still_read |= keep == Right::None && memory().pages.may(page, Access::Read);
+  }
+  std::vector<Right> drops;
+  bool may_still_write = false, may_still_read = false;
+};
+struct Blocks final : CodeObserver {
+  explicit Blocks(PageTable& p) : pages(p) {}
+  void code_page_lost(PageNumber page) override {
+    may_still_read |= pages.may(page, Access::Read);
+    pages.clear(page, PageTable::kHasCode);
+    lost.push_back(page);
+  }
+  PageTable& pages;
+  std::vector<PageNumber> lost;
+  bool may_still_read = false;
+};
+
+TEST(RemoteGate, TheRightGoesFirstThenTheCopies) {
+  constexpr PageNumber kPage{1};
+  transport::testing_support::Cluster cluster(2, "ipc");
+  Node a(cluster[0], cluster.clock, 2), b(cluster[1], cluster.clock, 2);
+  NodeMemory& memory = a.memory->memory();
+  Blocks blocks(memory.pages);
+  memory.code = &blocks;
+  Witness owner(memory);
+  Worker other(b.memory->memory());
+  for (const bool write : {false, true}) {  // to keep reading, then nothing
+    ASSERT_TRUE(owner.step(kPage, kPage, 0, true));
+    memory.pages.set(kPage, PageTable::kHasCode);
+    ASSERT_TRUE(other.step(kPage, kPage, 0, write));
+    // Whoever looks while others drop their copies must not make a new one.
+    EXPECT_FALSE(owner.may_still_write || owner.may_still_read || blocks.may_still_read);
+    EXPECT_EQ(owner.drops.back(), write ? Right::None : Right::Read);
+    EXPECT_EQ(blocks.lost.size(), write ? 1u : 0u) << "blocks live as long as their page may be read";
+  }
+  EXPECT_FALSE(memory.pages.load(kPage) & PageTable::kHasCode);
+  for (Node* n : {&a, &b}) n->gate.stop();
+  for (auto& e : cluster.nodes) e->close();
 }
 
 TEST(RemoteGate, StopEndsAWait) {
