@@ -4,9 +4,8 @@
 usage: check.py TRANSITIONS SOURCE_ROOT [--long]
 
 Each configuration below is searched exhaustively. Then the kinds of messages, wants, payloads, orders and events of model
-and code must be the same. Each transition that TRANSITIONS (the code itself, run at random within the same limits) prints
-must be one that the search has seen, and it must have shown most of those: what needs a message that is late by several
-transactions is too rare for a walk of this length. Exit status 1 and the differences if not.
+and code must be the same, and the transitions of the search those that TRANSITIONS (the code itself, taken everywhere
+within the same limits) prints, except for those of UNSEEN. Exit status 1 and the differences if not.
 """
 import pathlib
 import re
@@ -27,8 +26,13 @@ LONG = [
     ('two pages, 4 requests, 2 drops', ['-DP=2', '-DBUDGET=4', '-DDROPS=2']),
     ('two pages, room for one, 4 requests', ['-DP=2', '-DFRAMES=1', '-DBUDGET=4']),
 ]
-SEEDS = '30000'  # clusters for each configuration
-RARE = 8  # at most one in so many transitions of the model is left out by the code's walk
+# Transitions of the model that the code need not show, and why.
+UNSEEN = {
+    # The model offers a page to anybody first. The code begins with node 1 when the home, node 0, offers; node 1 is also who
+    # grants to node 0 when there is another to wait for, and its Refuse was sent first. To begin with node 2 takes an
+    # earlier round of refusals, which is more drops than there are here.
+    'Refuse: Shared, granted, offered -> Shared, granted, offered',
+}
 EVENTS = ['asks to read', 'asks to write', 'claims', 'Fetch', 'Invalidate', 'Grant', 'Ack', 'hand-over ends', 'retires',
           'drops', 'Request', 'Done', 'beside a step of the other page', 'Offer', 'Refuse']
 RIGHTS = ['Invalid', 'Shared', 'Modified']
@@ -114,21 +118,19 @@ def main():
     differences = compare_names(path.read_text(), root / 'coherence')
     configurations = SHORT + (LONG if long else [])
     of_model = set().union(*(verify(path, *c) for c in configurations))
-    # The code goes where the model could go, and at random: each configuration many times.
-    command = [program, '300000' if long else SEEDS] + [limits(flags) for _, flags in configurations]
+    # Loss is no move of the code's clusters; without it that configuration is part of the first.
+    command = [program] + [limits(flags) for _, flags in configurations if '-DLOSS' not in flags]
     run = subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True)
     of_code = transitions(run.stdout)
-    missed = sorted(of_model - of_code)
-    for t in missed:
-        print('model: not seen in the code:', describe(t))
-    if len(missed) > len(of_model) // RARE:
-        differences.append(f'{len(missed)} transitions of the model are not in the code')
+    unseen = {describe(t) for t in of_model - of_code}
+    differences += [f'only in the model: {t}' for t in sorted(unseen - UNSEEN)]
     differences += [f'only in the code:  {describe(t)}' for t in sorted(of_code - of_model)]
+    differences += [f'seen, though UNSEEN says it is not: {t}' for t in sorted(UNSEEN - unseen)]
     for d in differences:
         print('model:', d)
     if differences:
         sys.exit(f'model: {len(differences)} differences')
-    print(f'model: all {len(of_code)} transitions of the code are among the {len(of_model)} of the model')
+    print(f'model: the code takes {len(of_code)} of the {len(of_model)} transitions of the model, and no other')
 
 
 main()

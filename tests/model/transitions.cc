@@ -1,30 +1,34 @@
-// Which transitions the code takes: runs clusters of 3 nodes and 2 pages at random and prints each kind of step once,
+// Which transitions the code takes: runs clusters of 3 nodes and 2 pages and prints each kind of step once,
 //
 //   T EVENT BEFORE AFTER        BEFORE, AFTER: usable right + 3 * request + 12 * order + 60 * offered (PageView)
 //
 // the same lines that the verifier of coherence.pml prints. check.py compares the two.
 //
-//   transitions SEEDS PAGES,REQUESTS,DROPS,FRAMES...
+//   transitions PAGES,REQUESTS,DROPS,FRAMES...
 //
 // One or two pages in use, so many requests and drops in each cluster, FRAMES pages that a node may hold (0: any
 // number): the limits of the model.
+//
+// All moves are taken from all situations, as far as a situation tells clusters apart (Cluster::situation). A walk at
+// random would hardly ever see what needs a message that is late by several transactions.
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <optional>
 #include <set>
+#include <unordered_map>
 #include <vector>
 
 #include "coherence/protocol.h"
-#include "emu/base/prng.h"
+#include "emu/base/bits.h"
 
 namespace {
 using namespace pangea;
 using namespace pangea::coherence;
 
 constexpr unsigned kNodes = 3, kPages = 2;
-constexpr unsigned kSteps = 500;
 
 // Numbered as in coherence.pml.
 enum Number {
@@ -64,14 +68,19 @@ struct Limits {
   unsigned pages = 2, requests = 3, drops = 1, frames = 0;
 };
 
+/// One step of a cluster: who, and what about. `choice`: as its kind says.
+struct Move {
+  enum class Kind : u8 { Ask, AskAhead, Retire, GiveBack, HandOver, Hear } kind;
+  u8 node, page_or_other, choice;
+  bool operator==(const Move&) const = default;
+};
+using Way = std::vector<Move>;
+
 /// One cluster. Its agents do what those of the model may do, and no more.
 class Cluster {
  public:
-  Cluster(u64 seed, const Limits& limits, std::set<Transition>& seen)
-      : limits_(limits), capped_(limits.frames != 0), prng_(seed), seen_(seen) {
-    slow_from_ = static_cast<unsigned>(prng_.below(2 * kNodes));
-    slow_to_ = static_cast<unsigned>(prng_.below(kNodes));
-    slow_node_ = static_cast<unsigned>(prng_.below(2 * kNodes));
+  Cluster(const Limits& limits, std::set<Transition>& seen)
+      : limits_(limits), capped_(limits.frames != 0), seen_(seen) {
     for (unsigned n = 0; n < kNodes; ++n) {
       Config c;
       c.self = NodeId{static_cast<u16>(n)};
@@ -89,15 +98,75 @@ class Cluster {
     }
   }
 
-  void run() {
-    for (unsigned i = 0; i < kSteps; ++i) step();
+  void step(Move m) {
+    const PageNumber page{m.page_or_other};
+    switch (m.kind) {
+      case Move::Kind::Ask: return ask(m.node, page, static_cast<Want>(m.choice), true);
+      case Move::Kind::AskAhead: return ask(m.node, page, static_cast<Want>(m.choice), false);
+      case Move::Kind::Retire: return take(m.node, Retired_, PageNumber{kPages}, Retired{0});
+      case Move::Kind::GiveBack: return give_back(m.node, page, m.choice != 0);
+      case Move::Kind::HandOver: return hand_over(m.node, m.page_or_other, m.choice != 0);
+      case Move::Kind::Hear: return hear(m.node, m.page_or_other);
+    }
+  }
+
+  /// All that can happen now.
+  Way moves() const {
+    Way all;
+    const auto add = [&](Move::Kind kind, unsigned n, usize what, unsigned choice) {
+      all.push_back({kind, static_cast<u8>(n), static_cast<u8>(what), static_cast<u8>(choice)});
+    };
+    for (unsigned n = 0; n < kNodes; ++n) {
+      if (!agents_[n].waits && agents_[n].holds) add(Move::Kind::Retire, n, 0, 0);
+      for (unsigned p = 0; p < limits_.pages; ++p) {
+        for (unsigned want = 0; want < 3; ++want)
+          for (const auto kind : {Move::Kind::Ask, Move::Kind::AskAhead})
+            if (may_ask(n, PageNumber{p}, static_cast<Want>(want), kind == Move::Kind::Ask)) add(kind, n, p, want);
+        if (may_give_back(n, PageNumber{p}))
+          for (unsigned zero = 0; zero < (limits_.drops != 0 ? 2 : 1); ++zero) add(Move::Kind::GiveBack, n, p, zero);
+      }
+      for (usize i = 0; i < given_[n].size(); ++i)
+        for (unsigned zero = 0; zero < 2; ++zero) add(Move::Kind::HandOver, n, i, zero);
+      for (unsigned from = 0; from < kNodes; ++from)
+        if (!channels_[from][n].empty()) add(Move::Kind::Hear, n, from, 0);
+    }
+    return all;
+  }
+
+  void check() const {
     for (const Protocol& p : nodes_)
       if (p.stats().peer_errors_total() != 0) fail("a message was refused");
   }
 
+  /// Nearly all by which the cluster's future differs from another's.
+  u64 situation() const {
+    u64 hash = 0;
+    const auto add = [&](u64 v) { hash = (hash ^ v) * 0x9e3779b97f4a7c15, hash ^= hash >> 29; };
+    add(limits_.requests * 16 + limits_.drops);
+    for (unsigned n = 0; n < kNodes; ++n) {
+      for (unsigned p = 0; p < limits_.pages; ++p) {
+        const PageNumber page{p};
+        const PageView view = nodes_[n].view(page);
+        add(abstract(view) * 16 + static_cast<unsigned>(nodes_[n].giving(page)));
+        if (view.owed != PageView::Owed::No) add(static_cast<unsigned>(ordered_[n][p]));
+      }
+      const Agent& agent = agents_[n];
+      add((agent.holds ? 1 : 0) + (agent.waits ? 2 + 4 * static_cast<unsigned>(agent.want) : 0));
+      for (const auto& from : channels_) {
+        u64 under_way = 0;
+        for (const Message& m : from[n]) {
+          const u64 variant = (m.msg.want == Want::Read ? 0u : 1u) + 2 * m.msg.page.v;
+          under_way |= u64{1} << (number_of(m.msg.kind) % 16 + 16 * variant);
+        }
+        add(under_way);
+      }
+    }
+    return hash;
+  }
+
  private:
   struct Agent {
-    bool waits = false;
+    bool waits = false, holds = false;
     PageNumber page;
     Want want = Want::Read;
   };
@@ -111,69 +180,52 @@ class Cluster {
            (v.offered ? 60 : 0);
   }
 
-  void step() {
-    const auto n = static_cast<unsigned>(prng_.below(kNodes));
-    if (n == slow_node_ && !prng_.chance(1, 4)) return;
-    switch (prng_.below(6)) {
-      case 0: return ask(n);
-      case 1: return retire(n);
-      case 2: return give_back(n);
-      case 3: return hand_over(n);
-      default: return hear(n, static_cast<unsigned>(prng_.below(kNodes)));
-    }
-  }
-
-  void ask(unsigned n) {
-    if (limits_.requests == 0) return;
-    const PageNumber page{prng_.below(limits_.pages)};
-    const auto want = static_cast<Want>(prng_.below(3));
-    const bool agent = prng_.chance(2, 3);
+  bool may_ask(unsigned n, PageNumber page, Want want, bool agent) const {
     const PageView v = nodes_[n].view(page);
-    if (v.usable == Right::Write || (v.usable == Right::Read && want == Want::Read)) return;
-    if (agent ? agents_[n].waits : v.asked != PageView::Asked::No || want == Want::Claim || page.v != 0) return;
+    if (limits_.requests == 0 || v.usable == Right::Write || (v.usable == Right::Read && want == Want::Read))
+      return false;
+    return agent ? !agents_[n].waits : v.asked == PageView::Asked::No && want != Want::Claim && page.v == 0;
+  }
+  void ask(unsigned n, PageNumber page, Want want, bool agent) {
     limits_.requests--;
     // With room for one page, an instruction cannot have two.
     if (agent && capped_) take(n, Retired_, PageNumber{kPages}, Retired{0});
-    if (agent) agents_[n] = {true, page, want};
+    if (agent) agents_[n] = {true, true, page, want};
     const AgentId id = agent ? AgentId{0} : kNoAgent;
     const unsigned number = static_cast<unsigned>(want);
     if (want == Want::Claim) return take(n, number, page, DmaClaim{page, id});
-    const unsigned before = abstract(v);
+    const unsigned before = abstract(nodes_[n].view(page));
     take(n, number, page, LocalRequest{page, want == Want::Write ? Access::Write : Access::Read, id});
     // Without a frame nobody asks ahead.
     if (!agent && before == abstract(nodes_[n].view(page)) && fresh_) seen_.erase(*fresh_);
   }
 
-  void retire(unsigned n) {
-    if (!agents_[n].waits) take(n, Retired_, PageNumber{kPages}, Retired{0});
-  }
-
-  void give_back(unsigned n) {
-    const PageNumber page{prng_.below(limits_.pages)};
-    const unsigned before = abstract(nodes_[n].view(page));
+  bool may_give_back(unsigned n, PageNumber page) const {
     const Giving giving = nodes_[n].giving(page);
     const Shortage shortage = nodes_[n].shortage();
     const bool needed = giving == Giving::Silent ? shortage.any != 0 : shortage.waiting != 0;
-    if (giving == Giving::Nothing || (limits_.drops == 0 && !needed)) return;
-    take(n, Drop_, page, Drop{page, limits_.drops != 0 && prng_.chance(1, 2)});
+    return giving != Giving::Nothing && (limits_.drops != 0 || needed);
+  }
+  void give_back(unsigned n, PageNumber page, bool zero) {
+    const unsigned before = abstract(nodes_[n].view(page));
+    const Giving giving = nodes_[n].giving(page);
+    take(n, Drop_, page, Drop{page, zero});
     if (limits_.drops != 0 && (giving == Giving::Silent || before != abstract(nodes_[n].view(page)))) limits_.drops--;
     // What may not be dropped stays as it is, and in the model is no step.
     if (giving != Giving::Silent && before == abstract(nodes_[n].view(page)) && fresh_) seen_.erase(*fresh_);
   }
 
-  void hand_over(unsigned n) {
-    if (given_[n].empty()) return;
-    const usize i = prng_.below(given_[n].size());
+  void hand_over(unsigned n, usize i, bool zero) {
     const Surrender s = given_[n][i];
     given_[n].erase(given_[n].begin() + static_cast<std::ptrdiff_t>(i));
-    take(n, Surrender_, s.page, Surrendered{s.page, s.token, true, prng_.chance(1, 2)});
+    take(n, Surrender_, s.page, Surrendered{s.page, s.token, true, zero});
   }
 
   void hear(unsigned to, unsigned from) {
     auto& channel = channels_[from][to];
-    if (channel.empty() || (from == slow_from_ && to == slow_to_ && !prng_.chance(1, 4))) return;
     const Message m = channel.front();
     channel.pop_front();
+    if (m.msg.kind == MsgKind::Fetch || m.msg.kind == MsgKind::Invalidate) ordered_[to][m.msg.page.v] = m.msg.want;
     take(to, number_of(m.msg.kind), m.msg.page, m);
   }
 
@@ -187,6 +239,7 @@ class Cluster {
     const auto before = look(n);
     Actions actions;
     nodes_[n].step(0, event, actions);
+    if (std::holds_alternative<Retired>(event)) agents_[n].holds = false;
     for (const Action& a : actions) {
       if (const auto* s = std::get_if<Send>(&a))
         channels_[n][s->to.v].push_back({NodeId{static_cast<u16>(n)}, s->msg, s->with_page});
@@ -209,24 +262,57 @@ class Cluster {
 
   Limits limits_;  // what is left of them
   const bool capped_;
-  unsigned slow_from_, slow_to_, slow_node_;  // a channel and a node that lag; beyond kNodes: none
-  Prng prng_;
   std::set<Transition>& seen_;
   std::optional<Transition> fresh_;
   std::vector<Protocol> nodes_;
   std::array<Agent, kNodes> agents_;
+  std::array<std::array<Want, kPages>, kNodes> ordered_{};  // what the last order of each page was for
   std::array<std::array<std::deque<Message>, kNodes>, kNodes> channels_;
   std::array<std::vector<Surrender>, kNodes> given_;
 };
+
+/// Takes every move from every situation once; first those that fewer moves lead to. A walk goes on from where it
+/// arrives as long as there is something new to do, which saves repeating the way. Returns how many situations it met.
+usize explore(const Limits& limits, std::set<Transition>& seen) {
+  struct Situation {
+    Way way, untried;
+  };
+  std::unordered_map<u64, Situation> met;
+  std::deque<u64> left;
+  const auto arrive = [&](const Cluster& c, const Way& way) {
+    const u64 here = c.situation();
+    if (met.try_emplace(here, way, c.moves()).second) left.push_back(here);
+    return here;
+  };
+  for (arrive(Cluster(limits, seen), {}); !left.empty();) {
+    if (met[left.front()].untried.empty()) {
+      left.pop_front();
+      continue;
+    }
+    Way way = met[left.front()].way;
+    Cluster cluster(limits, seen);
+    for (const Move m : way) cluster.step(m);
+    for (u64 here = left.front(); !met[here].untried.empty();) {
+      const Move m = met[here].untried.back();
+      const Way can = cluster.moves();
+      if (std::find(can.begin(), can.end(), m) == can.end()) break;  // situations are only nearly the same
+      met[here].untried.pop_back();
+      cluster.step(m);
+      way.push_back(m);
+      here = arrive(cluster, way);
+    }
+    cluster.check();
+  }
+  return met.size();
+}
 }  // namespace
 
 int main(int argc, char** argv) {
-  const u64 seeds = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 10'000;
   std::set<Transition> seen;
-  for (int i = 2; i < argc; ++i) {
+  for (int i = 1; i < argc; ++i) {
     Limits l;
     if (std::sscanf(argv[i], "%u,%u,%u,%u", &l.pages, &l.requests, &l.drops, &l.frames) != 4) return 2;
-    for (u64 seed = 1; seed <= seeds; ++seed) Cluster(seed, l, seen).run();
+    std::fprintf(stderr, "transitions: %s: %zu situations\n", argv[i], explore(l, seen));
   }
   for (const Transition& t : seen) std::printf("T %u %u %u\n", t[0], t[1], t[2]);
 }
