@@ -109,43 +109,67 @@ def print_span(directory):
 
 
 def round_trips(directory):
-    """Name -> median in µs of each round trip that bench/transport_bench has measured."""
-    try:
-        with open(os.path.join(directory, "round_trip.json"), encoding="utf-8") as file:
-            rows = json.load(file)["benchmarks"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return {row["name"].split("/iterations")[0]: row["p50_us"] for row in rows if row.get("p50_us")}
+    """Name -> medians in µs of each round trip that bench/transport_bench has measured, one for each round."""
+    trips = {}
+    for path in sorted(glob.glob(os.path.join(directory, "round_trip.*.json"))):
+        try:
+            with open(path, encoding="utf-8") as file:
+                rows = json.load(file)["benchmarks"]
+        except (OSError, ValueError, KeyError):
+            continue
+        for row in rows:
+            if row.get("p50_us"):
+                trips.setdefault(row["name"].split("/iterations")[0], []).append(row["p50_us"])
+    return trips
+
+
+def spread(values):
+    """The median, and where there are several the range."""
+    return f"{statistics.median(values):.1f}" + (f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else "")
+
+
+def load_stats(directory):
+    """Kind of run -> the statistics of its rounds on two nodes."""
+    runs = {}
+    for path in sorted(glob.glob(os.path.join(directory, "*-pangea-2.*.stats"))):
+        try:
+            with open(path, encoding="utf-8") as file:
+                runs.setdefault(os.path.basename(path).split("-")[0], []).append(json.load(file))
+        except (OSError, ValueError):
+            pass
+    return runs
+
+
+def describe_faults(rounds, kind, bare):
+    """What remote page faults of one node cost; `rounds`: its statistics, one for each."""
+    entries = [e for e in (node.get(f"remote_faults_{kind}", {}) for node in rounds) if e.get("count")]
+    if not entries:
+        return []
+    p50, p99 = (statistics.median([e.get(key, 0) for e in entries]) for key in ("p50_us", "p99_us"))
+    against = ", ".join(f"{p50 / us:.2f}× {name}" for name, us in bare.items())
+    return [f"{kind} faults {statistics.median([e['count'] for e in entries]):,.0f} p50 {p50:.0f} µs p99 {p99:.0f} µs"
+            + (f" ({against})" if against else "")]
 
 
 def print_stats(directory):
     trips = round_trips(directory)
     if trips:
-        print("round trips between two processes, 16 B there and 4 KiB back (p50)")
-        for name, us in trips.items():
-            print(f"  {name}: {us:.1f} µs")
+        print("round trips between two processes, 16 B there and 4 KiB back (p50, µs)")
+        for name, values in trips.items():
+            print(f"  {name}: {spread(values)}")
         print()
-    bare = {name: us for name, us in trips.items() if name.startswith("Bare/")}
-    for path in sorted(glob.glob(os.path.join(directory, "*-pangea-2.1.stats"))):
-        try:
-            with open(path, encoding="utf-8") as file:
-                stats = json.load(file)
-        except (OSError, ValueError):
-            continue
-        print(f"two nodes, {os.path.basename(path).split('-')[0]}")
-        for node in stats.get("nodes", []):
-            parts = []
-            for kind in ("read", "write"):
-                entry = node.get(f"remote_faults_{kind}", {})
-                if entry.get("count"):
-                    against = ", ".join(f"{entry.get('p50_us', 0) / us:.2f}× {name}" for name, us in bare.items())
-                    parts.append(f"{kind} faults {entry['count']:,} p50 {entry.get('p50_us', 0):.0f} µs "
-                                 f"p99 {entry.get('p99_us', 0):.0f} µs" + (f" ({against})" if against else ""))
-            beyond = node.get("rss_mib", 0) - node.get("frames_mib", 0)
-            print(f"  node {node.get('id')}: {', '.join(parts)}; {beyond:.0f} MiB beyond its guest pages")
-        ipi = stats.get("ipi_remote", {})
-        if ipi.get("count"):
-            print(f"  IPIs between nodes: {ipi['count']:,} p50 {ipi.get('p50_us', 0):.0f} µs")
+    bare = {name: statistics.median(values) for name, values in trips.items() if name.startswith("Bare/")}
+    for kind, rounds in load_stats(directory).items():
+        print(f"two nodes, {kind}" + (f" (medians of {len(rounds)})" if len(rounds) > 1 else ""))
+        for nodes in zip(*(stats.get("nodes", []) for stats in rounds)):
+            faults = describe_faults(nodes, "read", bare) + describe_faults(nodes, "write", bare)
+            beyond = statistics.median([node.get("rss_mib", 0) - node.get("frames_mib", 0) for node in nodes])
+            print(f"  node {nodes[0].get('id')}: {', '.join(faults)}; {beyond:.0f} MiB beyond its guest pages")
+        ipis = [e for e in (stats.get("ipi_remote", {}) for stats in rounds) if e.get("count")]
+        if ipis:
+            p50 = statistics.median([e.get("p50_us", 0) for e in ipis])
+            against = ", ".join(f"{p50 / us:.2f}× {name}" for name, us in bare.items())
+            print(f"  IPIs between nodes: {statistics.median([e['count'] for e in ipis]):,.0f} p50 {p50:.0f} µs" + (f" ({against})" if against else ""))
         print()
 
 
