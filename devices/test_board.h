@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "devices/firmware/fw_cfg.h"
+#include "devices/irq/fpu_error.h"
 #include "devices/misc/debug_ports.h"
 #include "devices/misc/i8042.h"
 #include "devices/misc/pc_testdev.h"
@@ -64,6 +65,7 @@ struct Board {
         io(apic.fabric, 0),
         eoi(space.board_mutex(), io),
         irqs(pic, io),
+        fpu_error(irqs.connect(13)),
         pit(apic.time.queue, irqs.connect(0)),
         rtc(apic.time.queue, wall, irqs.connect(8)),
         pm({}, apic.time.queue, irqs.connect(9), machine),
@@ -94,6 +96,7 @@ struct Board {
     pci.plug(1, 3, power);
     rows = {{&pic, {{0, 2}, {0x10, 2}, {0x20, 2}}, {{0, 1}, {1, 1}, {0x11, 1}, {0x20, 1}, {0x21, 1}}},
             {&io, {{0, 0x44}}, {{0, 4}, {0x10, 4}}},
+            {&fpu_error, {{0, 1}}, {{0, 1}}},
             {&pit, {{0, 4}, {0x10, 1}}, {}},
             {&rtc, {{0, 2}}, {}},
             {&pm, {{0, 0xc}, {0x20, 4}, {0x30, 2}}, {{0, 4}, {4, 2}, {0x20, 4}, {0x30, 2}}},
@@ -142,6 +145,7 @@ struct Board {
   IoApic io;
   LockedEoi eoi;
   IsaIrqs irqs;
+  FpuError fpu_error;
   Pit pit;
   Rtc rtc;
   AcpiPm pm;

@@ -6,6 +6,7 @@
 #include "jit/layout.h"
 #include "jit/recipe.h"
 #include "jit/translator.h"
+#include "jit/x87_error.h"
 
 namespace pangea::jit {
 using namespace x86;
@@ -39,6 +40,7 @@ u32 Translator::base_kind(const VcpuState& s) const {
   // Breakpoints: only careful accesses look at DR0-DR3 (note_data_breakpoints).
   if (s.mode & (Mode::kSegments | Mode::kAlignCheck | Mode::kBreakpoints)) kind |= kCareful | kOne;
   if ((s.mode & Mode::kSingleStep) || options_.one_insn_per_block) kind |= kOne;
+  if (s.ferr) kind |= kOne;  // FERR# rises as soon as the exception is gone: settle_ferr()
   return kind;
 }
 
@@ -68,6 +70,7 @@ Exit Translator::enter(Runner& r, Block& b) {
   if (r.recipe) s.jit_flags_ax = flags_image(evaluate(Recipe::unpack(r.recipe), s));
   r.recipe = 0;
   s.rflags = merge_flags(s.rflags, s.jit_flags_ax);
+  if (s.ferr) settle_ferr(r);
   const bool found_nothing = e.kind == ExitKind::Indirect || e.kind == ExitKind::Request;
   if (found_nothing && !is_canonical(s.rip) && undo_return(r)) {
     r.keep_returns = false;
@@ -75,6 +78,10 @@ Exit Translator::enter(Runner& r, Block& b) {
   }
   r.keep_returns = e.kind == ExitKind::Link || e.kind == ExitKind::Indirect;
   return e;
+}
+
+void Translator::settle_ferr(Runner& r) {
+  if (!r.hidden_x87 && !x87_error_pending()) withdraw_x87_error(r.c);
 }
 
 /// The target is not canonical. If a predicted RET led there: the state is as before it. Other branches have looked
@@ -112,6 +119,10 @@ Outcome Translator::run_careful(Runner& r) {
   VcpuState& s = r.c.state();
   const u8 shadow = std::exchange(s.interrupt_shadow, u8{0});
   const Outcome o = enter_careful(r);
+  if (r.hidden_x87) {
+    show_x87_error(std::exchange(r.hidden_x87, u16{0}));
+    settle_ferr(r);  // it may be masked now
+  }
   if (o == Outcome::Wait || o == Outcome::Again) s.interrupt_shadow = shadow;
   return o;
 }

@@ -97,6 +97,61 @@ TEST(Jit, FlagsThatOnlyAFaultSees) {
   EXPECT_EQ(g.vcpu->state().rflags & kArith, kCF | kSF | kAF);
 }
 
+// CR0.NE = 0: an error waits at the next instruction that looks for it, until IGNNE# lets that go on. FERR# lasts until
+// FNCLEX. 0x400000: control word, 0x400010: 0.0f.
+GUEST(x87_error,
+      "fninit\nfldcw 0x400000\nfld1\nfdivs 0x400010\nmov $7,%ecx\nfld1\nfnstsw %ax\nfadds 0x400020\nfnstcw 0x400030\n"
+      "fnclex\nmov $9,%ecx\nfld1\n")
+TEST(Jit, X87ErrorsByFerr) {
+  struct Pins final : FpuErrorPort {
+    unsigned rose = 0, fell = 0;
+    bool go_on = false;
+    void set_ferr(bool asserted) override { ++(asserted ? rose : fell); }
+    bool ignne() override { return go_on; }
+  };
+  for (const bool one : {false, true}) {
+    EngineOptions o;
+    o.one_insn_per_block = one;
+    Fixture f(o);
+    Pins pins;
+    f.vcpu->ports().fpu_error = &pins;
+    VcpuState& s = f.vcpu->state();
+    LOAD(f, x87_error);
+    f.put64(0x400000, 0x37b);
+    f.put64(0x400010, 0);
+    f.put64(0x400020, 0x3fc00000);  // 1.5f
+    s.cr0 &= ~kCr0NE;
+    const auto frozen_at_fld1 = [&](u64 instructions) {
+      EXPECT_EQ(f.run(), Outcome::Frozen);
+      EXPECT_EQ(s.gpr[1], 7u);
+      EXPECT_EQ(s.instructions, instructions);
+      EXPECT_EQ(*f.at(s.rip), 0xd9);
+      EXPECT_FALSE(s.exception.valid);
+    };
+    frozen_at_fld1(5);
+    frozen_at_fld1(5);
+    EXPECT_EQ(pins.rose, 1u);
+    EXPECT_EQ(pins.fell, 0u);
+    // The sum is in a page that is not there: the error is still pending then.
+    f.put64(0x4000, 0);
+    f.vcpu->tlb().flush_all();
+    pins.go_on = true;
+    ASSERT_EQ(f.run(), Outcome::Fault);
+    EXPECT_EQ(s.exception.vector, Vector::PF);
+    EXPECT_EQ(s.gpr[0] & 0xbfff, 0xb084u) << "FLD1 was done, ZE and ES are there";
+    EXPECT_EQ(pins.fell, 0u);
+    s.exception.valid = false;
+    f.put64(0x4000, 0x400007);
+    ASSERT_EQ(f.run(), Outcome::Halt);
+    EXPECT_EQ(s.gpr[1], 9u);
+    EXPECT_EQ(f.get64(0x400030) & 0xffff, 0x37bu);
+    EXPECT_EQ(pins.rose, 1u);
+    EXPECT_EQ(pins.fell, 1u);
+    EXPECT_EQ(s.instructions, 13u);
+    asm volatile("fninit");
+  }
+}
+
 // A shift by a zero count leaves the flags of the compare, over which the block is counted.
 GUEST(zero_count, "xor %ecx,%ecx\nmov $2,%eax\ncmp $3,%eax\nje 1f\nshl %cl,%eax\nsetc %bl\nsets %bh\n1:\n")
 TEST(Jit, FlagsBehindAShiftByZero) {

@@ -26,6 +26,7 @@ struct Runner {
   bool keep_returns = false;             // the last way out changed neither mode nor mappings: the return stack is good
   Prng dice;                             // EngineOptions::torture_seed
   u64 looked[Hints::kSlots] = {};        // instruction count at the last look at a slot's misses
+  u16 hidden_x87 = 0;                    // exceptions that IGNNE# has the instruction under way not see (x87_error.h)
   bool check_interrupts = false;         // IF rose: the dispatcher looks for a pending interrupt before it goes on
 };
 

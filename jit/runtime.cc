@@ -9,6 +9,7 @@
 #include "jit/emitter.h"
 #include "jit/layout.h"
 #include "jit/translator.h"
+#include "jit/x87_error.h"
 
 namespace pangea::jit {
 using namespace x86;
@@ -58,10 +59,11 @@ namespace {
 /// 6-2). The guest's x87 state is in the host's registers.
 Outcome after_pending_fpu_error(Vcpu& c, const InsnRecord& at, Outcome o) {
   if (o != Outcome::Fault || !at.waits_for_fpu) return o;
-  u16 status = 0;
-  asm volatile("fnstsw %0" : "=m"(status));
-  constexpr u16 kErrorSummary = 0x80;
-  return status & kErrorSummary ? raise(c, Vector::MF) : o;
+  if (!x87_error_pending()) return o;
+  const Outcome x87 = report_x87_error(c);
+  if (x87 == Outcome::Next) return o;
+  if (x87 == Outcome::Frozen) c.state().exception.valid = false;
+  return x87;
 }
 }  // namespace
 

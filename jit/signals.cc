@@ -15,6 +15,7 @@
 
 #include "jit/layout.h"
 #include "jit/translator.h"
+#include "jit/x87_error.h"
 
 namespace pangea::jit {
 using namespace x86;
@@ -117,7 +118,13 @@ extern "C" u64 pangea_jit_native_fault(Runner* r) {
   switch (trap) {  // the host's exception vector, SDM Vol. 3A table 6-1
     case 0: o = raise(r->c, Vector::DE); break;
     case 13: o = r->translator.hinted(pc) ? Outcome::Careful : raise_gp(r->c); break;
-    case 16: o = raise(r->c, Vector::MF); break;
+    case 16:
+      o = report_x87_error(r->c);
+      if (o == Outcome::Next) {
+        r->hidden_x87 = hide_x87_error();
+        o = Outcome::Careful;
+      }
+      break;
     case 17: o = raise(r->c, Vector::AC, 0); break;
     case 19: o = raise(r->c, s.cr4 & kCr4OSXMMEXCPT ? Vector::XM : Vector::UD); break;
     default: PANGEA_UNREACHABLE("an unexpected host fault in generated code");

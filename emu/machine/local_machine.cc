@@ -35,7 +35,7 @@ Status LocalMachine::build() {
   }
   for (const VcpuId id : plan().vcpus_of(self()))
     if (Status s = build_vcpu(id); !s) return s;
-  if (board_) board_->connect(*vcpus_[0]->apic);
+  if (board_) board_->connect(*vcpus_[0]->apic, *vcpus_[0]->vcpu);
   timers_ = std::make_unique<TimerThread>(config_.time, apic_timers_, board_ ? &board_timers_ : nullptr,
                                           board_ ? &board_->io().board_mutex() : nullptr);
   return ok();
@@ -57,7 +57,8 @@ Status LocalMachine::build_vcpu(VcpuId id) {
   slot->apic = std::make_unique<devices::LocalApic>(apic_config, apic_ports);
   slot->io = std::make_unique<VcpuIo>(*slot->apic, board_io_ ? *board_io_ : *config_.remote_board);
   auto vcpu = x86::Vcpu::create(id, memory(), plan().cpuid,
-                                {slot->apic.get(), slot->io.get(), &config_.time, &config_.ports.entropy});
+                                {slot->apic.get(), slot->io.get(), &config_.time, &config_.ports.entropy,
+                                 board_ && id.v == 0 ? &board_->fpu_error() : nullptr});
   if (!vcpu) return vcpu.error();
   slot->vcpu = *std::move(vcpu);
   slot->relay.to = slot->vcpu.get();

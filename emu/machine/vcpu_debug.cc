@@ -39,12 +39,12 @@ Outcome VcpuThread::step_with_debug() {
   if (o == Outcome::Wait) o = finish_waiting();
   if (o == Outcome::Fault || o == Outcome::Shutdown) return o;
   // RF lasts one instruction; IRET alone may set it anew, and then for the instruction it returns to.
-  if (resumed && o != Outcome::Again) s.rflags &= ~x86::kFlagRF;
+  if (resumed && o != Outcome::Again && o != Outcome::Frozen) s.rflags &= ~x86::kFlagRF;
   u64 hits = s.debug_hits;
   const bool holds_off = s.interrupt_shadow == x86::kShadowMovSs;  // its data breakpoints wait, its step is lost
   if (!holds_off) s.debug_hits = 0;
   if (d && d->after(vcpu_, hits)) stop_for_debugger(*d);
-  if (holds_off) return o;
+  if (holds_off || o == Outcome::Frozen) return o;
   u64 dr6 = trap && !(hits & x86::kOwnStepTrap) ? kSingleStep : 0;
   if (s.dr[7] & 0xff) dr6 |= hits & 15;
   if (!dr6) return o;

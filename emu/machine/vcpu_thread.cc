@@ -125,9 +125,10 @@ void VcpuThread::pause_here() {
 }
 
 /// True while nothing is there that the loop would act on. Read after turn_, so that a wake in between is not lost.
-bool VcpuThread::may_sleep() const {
+bool VcpuThread::may_sleep(bool frozen) const {
   const VcpuState& s = vcpu_.state();
   if (commands_.load()) return false;
+  if (frozen && vcpu_.ports().fpu_error && vcpu_.ports().fpu_error->ignne()) return false;
   const u32 events = vcpu_.events();
   if (dead_) return true;
   if (s.wait_for_sipi) return !(events & (bits(VcpuEvent::Sipi) | bits(VcpuEvent::Init)));
@@ -136,16 +137,17 @@ bool VcpuThread::may_sleep() const {
   return !((s.rflags & x86::kFlagIF) && apic_.pending_vector() >= 0);
 }
 
-void VcpuThread::sleep() {
+/// `frozen`: before an x87 instruction that waits for an interrupt (Outcome::Frozen); the loop tries it again.
+void VcpuThread::sleep(bool frozen) {
   const VcpuState& s = vcpu_.state();
-  const bool in_hlt = s.halted && !dead_ && !s.wait_for_sipi;
+  const bool in_hlt = frozen || (s.halted && !dead_ && !s.wait_for_sipi);
   vcpu_.park();
   activity_.store(dead_ ? VcpuActivity::Dead : in_hlt ? VcpuActivity::Halted : VcpuActivity::WaitsForSipi);
   const u64 begin = in_hlt ? clock_.now_ns() : 0;
   for (;;) {
     asleep_.store(true);
     const u32 turn = turn_.load();
-    if (!may_sleep()) break;
+    if (!may_sleep(frozen)) break;
     turn_.wait(turn);
   }
   asleep_.store(false);
@@ -287,6 +289,10 @@ void VcpuThread::handle(Outcome o) {
     case Outcome::Halt:
       s.halted = true;
       s.interrupt_shadow = 0;
+      break;
+    case Outcome::Frozen:
+      s.interrupt_shadow = 0;  // as for HLT: the interrupt that is awaited would never come
+      sleep(true);
       break;
     case Outcome::Pause:
       // A spinning vCPU may keep the one that holds the lock off a host processor.

@@ -91,8 +91,8 @@ class VcpuThread {
   enum Command : u32 { kPause = 1, kStop = 2 };
   void loop();
   void pause_here();
-  void sleep();
-  bool may_sleep() const;
+  void sleep(bool frozen = false);
+  bool may_sleep(bool frozen) const;
   bool take_events();
   void take_init();
   bool take_interrupt();

@@ -53,6 +53,15 @@ class IoPort {
   virtual void mmio_write(Gpa gpa, unsigned size, u64 value) = 0;
 };
 
+/// The pins FERR# and IGNNE#, by which a PC reports x87 errors while CR0.NE is 0; true: asserted. Called on the vCPU's
+/// thread, set_ferr() parked. SDM Vol. 1, 8.7.2 and D.2.1.
+class FpuErrorPort {
+ public:
+  virtual ~FpuErrorPort() = default;
+  virtual void set_ferr(bool asserted) = 0;
+  virtual bool ignne() = 0;
+};
+
 /// The machine's invariant TSC. Unit: ticks at frequency_hz(). Never decreases on one vCPU nor along a message.
 class TscPort {
  public:

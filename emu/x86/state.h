@@ -141,6 +141,7 @@ enum class Outcome : u8 {
   Wait,      // state.wait_page is needed; everything is as before the instruction; execute it again afterwards
   Again,     // REP interrupted between two iterations; state is that of the iteration; execute it again
   Halt,      // HLT or MWAIT done; RIP to be set to the next instruction, then sleep until an event
+  Frozen,    // an x87 instruction waits for an interrupt (FERR#); everything is as before it; execute it again then
   Pause,     // PAUSE done; RIP to be set to the next instruction; let others run
   Careful,   // this instruction must run in a careful one-instruction block (MMIO, page crossing, segment checks)
   Shutdown,  // triple fault
@@ -169,6 +170,7 @@ struct VcpuState {
   bool wait_for_sipi = false;
   u8 interrupt_waits = 0;   // not 0: an interrupt waits for IF, so the dispatcher must see it rise
   u8 interrupt_shadow = 0;  // not 0: after STI (1) or MOV SS (kShadowMovSs), for one instruction
+  bool ferr = false;        // FERR# is asserted (report_x87_error)
   u64 cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, xcr0 = 1, efer = 0;
   u64 dr[8] = {};
   u64 star = 0, lstar = 0, cstar = 0, sfmask = 0, kernel_gs_base = 0, tsc_aux = 0;

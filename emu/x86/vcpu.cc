@@ -60,6 +60,7 @@ void reset_common(VcpuState& s) {
 /// What INIT leaves alone.
 void reset_power_on(VcpuState& s) {
   s.fpu = FpuState{};
+  s.ferr = false;  // the board resets what it drives
   s.upper = Upper::Zero;
   s.fpu.fcw = 0x40;
   s.fpu.ftw = 0xff;  // all registers hold +0, tags valid

@@ -18,6 +18,7 @@ struct VcpuPorts {
   IoPort* io = nullptr;
   TscPort* tsc = nullptr;
   Entropy* entropy = nullptr;
+  FpuErrorPort* fpu_error = nullptr;  // the boot processor's; a PC wires no other
 };
 
 class Vcpu final : public Agent, public VcpuSignals {
@@ -77,6 +78,11 @@ Outcome raise_gp(Vcpu& c, u32 error = 0);
 Outcome raise_ud(Vcpu& c);
 /// INT n, INT3, INTO (and INT1 with `privileged`: no DPL check). state.rip is at the instruction, `length` its bytes.
 Outcome raise_software(Vcpu& c, u8 vector, u8 length, bool privileged = false);
+/// A waiting x87 or MMX instruction finds an unmasked exception pending. Fault: #MF. With CR0.NE = 0 it asserts FERR#
+/// instead; Frozen: the instruction waits; Next: IGNNE# lets it go on. SDM Vol. 1, 8.7.
+Outcome report_x87_error(Vcpu& c);
+/// The exception that FERR# reported is no longer pending.
+void withdraw_x87_error(Vcpu& c);
 /// #DB as a trap: state.rip is at the next instruction already. `dr6`: bits to set.
 Outcome raise_debug_trap(Vcpu& c, u64 dr6);
 /// state.wait_page = page; returns Wait.

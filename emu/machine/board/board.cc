@@ -29,6 +29,8 @@ Board::Board(const MachinePlan& plan, const RunOptions& options, InterruptFabric
       irqs_(pic_, io_apic_),
       ext_int_(io_.board_mutex(), pic_),
       eoi_(io_.board_mutex(), io_apic_),
+      fpu_error_(irqs_.connect(FpuError::kIrq)),
+      fpu_error_port_(io_.board_mutex(), fpu_error_),
       pit_(timers, irqs_.connect(kPitIrq)),
       rtc_(timers, wall, irqs_.connect(kRtcIrq)),
       hpet_(timers, irqs_, fabric,
@@ -123,6 +125,7 @@ Status Board::map_legacy() {
       {0x64, 1, keyboard_, 4},
       {0x70, 2, rtc_, 0},
       {PostPort::kPort, 1, post_, 0},
+      {FpuError::kPort, 1, fpu_error_, 0},
       {0x92, 1, reset_control_, ResetControl::kPort92},
       {kSmiCommandPort, 2, pm_, AcpiPm::kSmiCommand},
       {kGpe0Port, 4, pm_, AcpiPm::kGpe0},
@@ -168,7 +171,8 @@ Status Board::map_testdev(bool console) {
   return io_.map_mmio(Gpa{T::kMemoryBase}, T::kMemoryBytes, *testdev_, T::kMemory);
 }
 
-void Board::connect(LocalApic& boot_apic) {
+void Board::connect(LocalApic& boot_apic, x86::VcpuSignals& boot_vcpu) {
+  fpu_error_.connect(boot_vcpu);
   lint0_ = std::make_unique<LintLine>(boot_apic, LintLine::Pin::Lint0);
   intr_.to = lint0_.get();
   intr_.to->set_level(intr_.high);
@@ -194,6 +198,7 @@ void Board::reset() {
   const std::lock_guard lock(io_.board_mutex());
   Device* const devices[] = {&pic_,
                              &io_apic_,
+                             &fpu_error_,
                              &pit_,
                              &rtc_,
                              &hpet_,

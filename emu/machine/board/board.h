@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "devices/firmware/fw_cfg.h"
+#include "devices/irq/fpu_error.h"
 #include "devices/irq/isa_irqs.h"
 #include "devices/misc/debug_ports.h"
 #include "devices/misc/i8042.h"
@@ -35,8 +36,10 @@ class Board {
   devices::AddressSpace& io() { return io_; }
   /// For the boot vCPU's local APIC: its interrupt acknowledge cycle.
   devices::ExtIntSource& ext_int() { return ext_int_; }
+  /// The boot vCPU's FERR# and IGNNE#.
+  x86::FpuErrorPort& fpu_error() { return fpu_error_port_; }
   /// Solders the 8259's INTR to the boot vCPU's LINT0. Before the vCPUs start.
-  void connect(devices::LocalApic& boot_apic);
+  void connect(devices::LocalApic& boot_apic, x86::VcpuSignals& boot_vcpu);
   /// Input from the consoles begins. Error: a back end cannot be started.
   Status start_consoles();
   /// Lets output drain for at most `drain_ms`, then gives the terminal back. Idempotent.
@@ -84,6 +87,8 @@ class Board {
   devices::IsaIrqs irqs_;
   devices::LockedExtInt ext_int_;
   devices::LockedEoi eoi_;
+  devices::FpuError fpu_error_;
+  devices::LockedFpuError fpu_error_port_;
   devices::Pit pit_;
   devices::Rtc rtc_;
   devices::Hpet hpet_;

@@ -4,6 +4,10 @@
 namespace pangea::x86 {
 namespace {
 Outcome check_x87(Vcpu& c) { return c.state().cr0 & (kCr0EM | kCr0TS) ? raise(c, Vector::NM) : Outcome::Next; }
+Outcome check_waiting_x87(Vcpu& c) {
+  EXEC_TRY(check_x87(c));
+  return pending_x87_error(c.state().fpu) ? report_x87_error(c) : Outcome::Next;
+}
 
 Outcome check_sse(Vcpu& c) {
   const VcpuState& s = c.state();
@@ -70,7 +74,7 @@ Outcome exec_stmxcsr(Vcpu& c, const Insn& insn) {
 Outcome exec_fwait(Vcpu& c, const Insn&) {
   const VcpuState& s = c.state();
   if ((s.cr0 & (kCr0MP | kCr0TS)) == (kCr0MP | kCr0TS)) return raise(c, Vector::NM);
-  return pending_x87_error(s.fpu) ? raise(c, Vector::MF) : Outcome::Next;
+  return pending_x87_error(s.fpu) ? report_x87_error(c) : Outcome::Next;
 }
 
 // --- The x87 environment: seven words or doublewords. The formats for real mode differ in the pointers only, and those
@@ -145,7 +149,7 @@ Outcome exec_fnstenv(Vcpu& c, const Insn& insn) {
 
 Outcome exec_fldenv(Vcpu& c, const Insn& insn) {
   u8 image[28];
-  EXEC_TRY(check_x87(c));
+  EXEC_TRY(check_waiting_x87(c));
   EXEC_TRY(read_operand(c, insn, image, environment_bytes(insn.opsize)));
   FpuState& f = c.state().fpu;
   // The registers stay where they are; which of them is ST(0) follows the new TOP.
@@ -181,7 +185,7 @@ Outcome exec_frstor(Vcpu& c, const Insn& insn) {
   FpuState& f = c.state().fpu;
   const unsigned env = environment_bytes(insn.opsize);
   u8 image[108];
-  EXEC_TRY(check_x87(c));
+  EXEC_TRY(check_waiting_x87(c));
   EXEC_TRY(read_operand(c, insn, image, env + 80));
   take_environment(f, insn.opsize, image);
   for (unsigned i = 0; i < 8; ++i) {
@@ -209,7 +213,7 @@ Outcome check_mmx(Vcpu& c) {
   const VcpuState& s = c.state();
   if (s.cr0 & kCr0EM) return raise_ud(c);
   if (s.cr0 & kCr0TS) return raise(c, Vector::NM);
-  return pending_x87_error(s.fpu) ? raise(c, Vector::MF) : Outcome::Next;
+  return pending_x87_error(s.fpu) ? report_x87_error(c) : Outcome::Next;
 }
 }  // namespace
 

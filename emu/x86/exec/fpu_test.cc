@@ -93,6 +93,44 @@ TEST_F(Fpu, Fwait) {
   expect_fault(run({0x9b}), Vector::MF);
 }
 
+struct FakeFpuError final : FpuErrorPort {
+  bool ferr = false, go_on = false;
+  void set_ferr(bool asserted) override { ferr = asserted; }
+  bool ignne() override { return go_on; }
+};
+TEST_F(Fpu, WithoutNativeErrorsFerrIsAsserted) {
+  FakeFpuError pins;
+  c->ports().fpu_error = &pins;
+  s().cr0 &= ~kCr0NE;
+  f().fcw = 0x37b;
+  f().fsw = 0x8084;
+  EXPECT_EQ(run({0xd9, 0x33}), Outcome::Next) << "FNSTENV does not wait";
+  f().fcw = 0x37b;
+  f().fsw = 0x8084;
+  EXPECT_FALSE(pins.ferr);
+  const auto frozen = [&](Outcome o) {
+    EXPECT_EQ(o, Outcome::Frozen);
+    EXPECT_TRUE(pins.ferr && s().ferr);
+    EXPECT_FALSE(s().exception.valid);
+  };
+  frozen(run({0xd9, 0x23}));  // FLDENV
+  frozen(run({0x9b}));
+  pins.go_on = true;
+  EXPECT_EQ(run({0x9b}), Outcome::Next);
+  withdraw_x87_error(*c);
+  EXPECT_FALSE(pins.ferr || s().ferr);
+  c->ports().fpu_error = nullptr;  // as for all but the boot processor
+  EXPECT_EQ(run({0x9b}), Outcome::Frozen);
+}
+
+TEST_F(Fpu, WhatLoadsTheUnitWaitsForItsErrors) {
+  for (const std::initializer_list<u8> code : {std::initializer_list<u8>{0xd9, 0x23}, {0xdd, 0x23}}) {
+    f().fcw = 0x37b;
+    f().fsw = 0x8084;
+    expect_fault(run(code), Vector::MF);  // as the host does
+  }
+}
+
 // The environment that the host writes for the same registers, pointers aside.
 TEST_F(Fpu, EnvironmentAgainstTheHost) {
   alignas(16) static u32 host_env[7];
