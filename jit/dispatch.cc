@@ -177,12 +177,12 @@ Outcome Translator::run(Vcpu& c) {
     if (s.exit_request.load(std::memory_order_relaxed)) return leave(Outcome::Next);
     if (flush_wanted_.load(std::memory_order_relaxed)) return leave(Outcome::Next);
     const u32 kind = base_kind(s) | (pending ? pending->kind : 0u) | (shadowed ? kShadowed : 0u);
+    const u64 epoch = epoch_.load(std::memory_order_relaxed);
     if (options_.torture_seed) {
       pending = nullptr;  // it may be evicted now
       if (torture(r)) return leave(Outcome::Next);
     }
     Block* b = nullptr;
-    const u64 epoch = epoch_.load(std::memory_order_relaxed);
     const u64 flags = pending ? pending->flags : 0;
     if (const Outcome o = find(r, kind, flags, b); o != Outcome::Next) return leave(o);
     if (epoch != epoch_.load(std::memory_order_relaxed)) {  // evicted with everything else
