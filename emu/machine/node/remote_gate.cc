@@ -85,8 +85,9 @@ RemoteGate::Section::Section(RemoteGate& gate) : gate_(gate) {
 
 RemoteGate::Section::~Section() {
   gate_.forget_retired();
-  gate_.after_step();
+  const bool earlier = gate_.after_step();
   gate_.mutex_.unlock();
+  if (earlier) gate_.tick_wake_.notify_one();  // woken under the mutex, it would wait for that at once
 }
 
 RemoteGate::Slot& RemoteGate::slot_of(const Agent& agent) {
@@ -170,7 +171,7 @@ void RemoteGate::peer_lost(NodeId node) {
   executor_.peer_lost(now(), node);
 }
 
-void RemoteGate::after_step() {
+bool RemoteGate::after_step() {
   if (config_.check && !violated_ && checker_.violations() > 0) {
     violated_ = true;
     std::string text;
@@ -178,10 +179,9 @@ void RemoteGate::after_step() {
     failed_(Error{"coherence check", text, "report this"});
   }
   if (config_.max_frames != 0) hand_.after_step(now());
-  if (next_deadline_ns() < tick_due_ns_) {
-    tick_due_ns_ = 0;
-    tick_wake_.notify_one();
-  }
+  if (next_deadline_ns() >= tick_due_ns_) return false;
+  tick_due_ns_ = 0;
+  return true;
 }
 
 void RemoteGate::tick_loop() {

@@ -108,7 +108,7 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   void count_wait(PageNumber page, u64 ns);
   void drop_code(PageNumber page);
   void hand_over_done(PageNumber page, u32 token);
-  void after_step();
+  bool after_step();  // true: a deadline is earlier than the tick thread knows
   void forget_retired();
   void end_waits();  // mutex_ held
   void tick_loop();
