@@ -17,29 +17,38 @@ using namespace x86;
 namespace {
 constexpr u64 leave(Outcome o) { return static_cast<u64>(o) + 1; }
 
+struct alignas(16) FxsaveImage {
+  u8 bytes[512];
+};
+void x87_to_state(VcpuState& s) {
+  FxsaveImage image;
+  _fxsave64(image.bytes);
+  std::memcpy(&s.fpu.fcw, image.bytes, 5);  // FCW, FSW, FTW
+  std::memcpy(&s.fpu.st, image.bytes + 32, sizeof s.fpu.st);
+  s.fpu.fop = 0;  // the host's last operation is not the guest's
+  s.fpu.fip = s.fpu.fdp = 0;
+}
+void x87_from_state(const VcpuState& s) {
+  FxsaveImage image;
+  _fxsave64(image.bytes);  // C++'s own vector state stays as it is
+  std::memcpy(image.bytes, &s.fpu.fcw, 5);
+  std::memcpy(image.bytes + 32, &s.fpu.st, sizeof s.fpu.st);
+  _fxrstor64(image.bytes);
+}
+
 /// x87 state stays in the host's registers while C++ runs; forms that need it in the state get it there and back.
 class X87Spill {
  public:
   X87Spill(VcpuState& s, bool used) : s_(s), used_(used) {
-    if (!used_) return;
-    _fxsave64(image_);
-    std::memcpy(&s_.fpu.fcw, image_, 5);  // FCW, FSW, FTW
-    std::memcpy(&s_.fpu.st, image_ + 32, sizeof s_.fpu.st);
-    s_.fpu.fop = 0;  // the host's last operation is not the guest's
-    s_.fpu.fip = s_.fpu.fdp = 0;
+    if (used_) x87_to_state(s_);
   }
   ~X87Spill() {
-    if (!used_) return;
-    _fxsave64(image_);  // C++'s own vector state stays as it is
-    std::memcpy(image_, &s_.fpu.fcw, 5);
-    std::memcpy(image_ + 32, &s_.fpu.st, sizeof s_.fpu.st);
-    _fxrstor64(image_);
+    if (used_) x87_from_state(s_);
   }
   X87Spill(const X87Spill&) = delete;
   X87Spill& operator=(const X87Spill&) = delete;
 
  private:
-  alignas(16) u8 image_[512];
   VcpuState& s_;
   bool used_;
 };
@@ -97,6 +106,9 @@ extern "C" u64 pangea_jit_miss(Runner* r, u64 gva, u32 d, u64 return_pc) {
   if (o == Outcome::Next) return 0;
   return leave(after_pending_fpu_error(r->c, r->translator.leave_at(*r, return_pc), o));
 }
+
+void Translator::store_x87(Vcpu& c) { x87_to_state(c.state()); }
+void Translator::load_x87(Vcpu& c) { x87_from_state(c.state()); }
 
 extern "C" u64 pangea_jit_bounce(Runner* r, u64 offset, u32 d, u64 return_pc) {
   const unsigned slot = AccessDescriptor::slot(d);

@@ -21,6 +21,8 @@ class Translator final : public x86::Engine {
 
   x86::Outcome run(x86::Vcpu& c) override;
   x86::Outcome run_one(x86::Vcpu& c) override;
+  void store_x87(x86::Vcpu& c) override;
+  void load_x87(x86::Vcpu& c) override;
   x86::EngineStats stats() const override;
   void code_page_lost(PageNumber page) override;
 

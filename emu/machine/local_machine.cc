@@ -61,6 +61,7 @@ Status LocalMachine::build_vcpu(VcpuId id) {
                                  board_ && id.v == 0 ? &board_->fpu_error() : nullptr});
   if (!vcpu) return vcpu.error();
   slot->vcpu = *std::move(vcpu);
+  apply_firmware_state(*slot->vcpu);
   slot->relay.to = slot->vcpu.get();
   memory().safepoints.add(slot->vcpu.get());
   slot->thread = std::make_unique<VcpuThread>(*slot->vcpu, *slot->apic, *engine_, *this, config_.ports.clock);
@@ -122,6 +123,7 @@ void LocalMachine::reset() {
   if (board_) board_->reset();
   for (const auto& s : vcpus_) {
     s->vcpu->reset(true);
+    apply_firmware_state(*s->vcpu);
     s->thread->was_reset();
   }
 }

@@ -245,6 +245,37 @@ TEST_F(Machine, ResetPutsEverythingBack) {
   EXPECT_EQ(status(), 3);
 }
 
+const Code kFld1{0xd9, 0xe8};
+
+TEST_F(Machine, X87RegistersAreSeenAndChangedWhilePaused) {
+  const Code store_as_int = Code{0xdf, 0x1d} + u32_bytes(kCounter);  // fistp word [counter]
+  prepare(kFld1 + kSelfJump + store_as_int + exit_with_counter());
+  machine->resume();
+  ASSERT_TRUE(reaches(kCode + 2));
+  ASSERT_TRUE(machine->pause());
+  x86::VcpuState& s = machine->vcpu(0).vcpu().state();
+  u8 st0[10] = {};
+  std::memcpy(st0, &s.fpu.st, sizeof st0);
+  EXPECT_EQ(std::memcmp(st0, "\0\0\0\0\0\0\0\x80\xff\x3f", 10), 0);  // 1.0
+  EXPECT_EQ(s.fpu.fcw, 0x37f);
+  st0[8] = 0, st0[9] = 0x40;  // 2.0
+  std::memcpy(static_cast<void*>(&s.fpu.st), st0, sizeof st0);
+  s.rip = kCode + 4;
+  machine->resume();
+  EXPECT_EQ(status(), 5);
+}
+
+TEST_F(Machine, ResetReachesTheX87Unit) {
+  prepare(kFld1 + kSelfJump);
+  machine->resume();
+  ASSERT_TRUE(reaches(kCode + 2));
+  ASSERT_TRUE(machine->pause());
+  machine->reset();
+  prepare(Code{0xdd, 0x3d} + u32_bytes(kCounter - 1) + exit_with_counter());  // fnstsw [counter - 1]: TOP
+  machine->resume();
+  EXPECT_EQ(status(), 1);
+}
+
 TEST_F(Machine, BreakpointsStepsAndWatchpoints) {
   const Code loop = count() + Code{0x40, 0xeb, 0xf7};  // inc byte [counter]; inc eax; jmp to the start
   prepare(loop);

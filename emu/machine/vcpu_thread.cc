@@ -113,6 +113,7 @@ void VcpuThread::loop() {
 
 void VcpuThread::pause_here() {
   vcpu_.park();
+  if (x87_here_) engine_.store_x87(vcpu_);
   activity_.store(VcpuActivity::Paused);
   paused_.store(true);
   for (u32 turn = turn_.load(); (commands_.load() & (kPause | kStop)) == kPause; turn = turn_.load()) {
@@ -121,6 +122,8 @@ void VcpuThread::pause_here() {
     asleep_.store(false);
   }
   paused_.store(false);
+  engine_.load_x87(vcpu_);  // others may have changed it: a reset, a debugger
+  x87_here_ = true;
   vcpu_.unpark();
 }
 

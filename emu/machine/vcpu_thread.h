@@ -123,9 +123,10 @@ class VcpuThread {
   std::atomic<VcpuActivity> activity_{VcpuActivity::Paused};
   std::atomic<VcpuDebugger*> debugger_{nullptr};
   std::atomic<u64> halt_ns_{0}, page_waits_{0};
-  int accepted_ = -1;    // vector acknowledged at the APIC and not yet delivered
-  bool dead_ = false;    // triple fault: waits for a reset
-  bool waited_ = false;  // for pages of the instruction or event under way
+  int accepted_ = -1;      // vector acknowledged at the APIC and not yet delivered
+  bool dead_ = false;      // triple fault: waits for a reset
+  bool x87_here_ = false;  // in this thread's registers; until it first runs, in the state alone
+  bool waited_ = false;    // for pages of the instruction or event under way
   u32 pauses_ = 0;
 };
 }  // namespace pangea::machine

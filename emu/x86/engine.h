@@ -21,6 +21,10 @@ class Engine : public CodeObserver {
   /// As run(), for exactly one instruction, without looking at exit_request; Again after an iteration of a REP that has
   /// more to come.
   virtual Outcome run_one(Vcpu& c) = 0;
+  /// The x87 unit of `c` is the host thread's while `c` runs. To the state, before another thread looks at that, and from
+  /// the state, before `c` runs (again). On c's thread; FOP, FIP and FDP become 0.
+  virtual void store_x87(Vcpu& c) = 0;
+  virtual void load_x87(Vcpu& c) = 0;
   virtual EngineStats stats() const = 0;
 };
 

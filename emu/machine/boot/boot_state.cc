@@ -5,6 +5,12 @@
 namespace pangea::machine {
 using namespace x86;
 
+void apply_firmware_state(Vcpu& c) {
+  FpuState& f = c.state().fpu;
+  f.fcw = 0x37f;
+  f.fsw = f.ftw = 0;
+}
+
 void apply_boot_state(Vcpu& c, const BootState& boot) {
   constexpr u16 kFlatCode32 = 0xc09b, kFlatCode64 = 0xa09b, kFlatData = 0xc093, kBusyTss = 0x008b;
   constexpr u32 kFourGiB = 0xffffffff;
