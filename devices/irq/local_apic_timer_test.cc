@@ -13,6 +13,7 @@ constexpr u32 kEoiAt = 0xb0, kTimerAt = 0x320, kInitialAt = 0x380, kCurrentAt = 
 constexpr u32 kPeriodic = 1 << 17, kDeadline = 2 << 17, kMasked = 1 << 16;
 constexpr u32 kDivideBy1 = 0xb, kDivideBy16 = 0x3;
 constexpr u32 kTscDeadline = 0x6e0;
+constexpr u64 kShare = TimerPace::kShare;
 
 int take(ApicRig& r) {
   const int v = r.apic().acknowledge();
@@ -212,11 +213,11 @@ TEST(LocalApicTimer, DeadlineIsLateWhereItsHandlerWaitsForPages) {
   // Without waits nothing is late.
   r.arm(kUs);
   r.comes_after(kUs);
-  // 300 us: no sooner than 4.8 ms after the last, even if its time has passed already.
+  // 300 us: no sooner than 9.6 ms after the last, even if its time has passed already.
   r.wait(300 * kUs);
   r.time.advance(kMs);
   r.arm(0);
-  r.comes_after(16 * 300 * kUs - 300 * kUs - kMs);
+  r.comes_after(kShare * 300 * kUs - 300 * kUs - kMs);
   // That is forgotten then; and who asks for later than that is served on time.
   r.wait(100 * kUs);
   r.arm(5 * kMs);
@@ -224,11 +225,11 @@ TEST(LocalApicTimer, DeadlineIsLateWhereItsHandlerWaitsForPages) {
   // Waits of the handler after it has armed the timer count too.
   r.arm(kMs);
   r.wait(400 * kUs);
-  r.comes_after(16 * 400 * kUs - 400 * kUs);
+  r.comes_after(kShare * 400 * kUs - 400 * kUs);
   // And one that is not over yet when the time has come.
   r.arm(100 * kUs);
   r.wait(kMs);
-  r.comes_after(15 * kMs);
+  r.comes_after((kShare - 1) * kMs);
 }
 
 TEST(LocalApicTimer, OnlyTheHandlersWaitsMakeItLate) {
@@ -247,7 +248,7 @@ TEST(LocalApicTimer, OnlyTheHandlersWaitsMakeItLate) {
   r.time.advance(kMs);
   r.wait(3 * kMs);
   r.arm(kUs);
-  r.comes_after(11 * kMs);  // 16 for the first wait
+  r.comes_after((kShare - 5) * kMs);  // kShare for the first wait
 }
 
 TEST(LocalApicTimer, HoweverLongTheWaitsItIsLateByTwoSecondsAtMost) {
@@ -265,12 +266,12 @@ TEST(LocalApicTimer, CountdownsAreLateLikewise) {
   once.comes_after(kMs);
   once.wait(kMs);
   once.set(kInitialAt, 1'000'000);
-  once.comes_after(15 * kMs);
+  once.comes_after((kShare - 1) * kMs);
   SlowRig periodic(kPeriodic);
   periodic.set(kInitialAt, 1'000'000);
   periodic.comes_after(kMs);
   periodic.wait(kMs);
-  periodic.comes_after(15 * kMs);
+  periodic.comes_after((kShare - 1) * kMs);
   periodic.comes_after(kMs);  // in step with its period, and what was missed is one
 }
 }  // namespace

@@ -16,7 +16,7 @@ namespace pangea::devices {
 /// Times are guest nanoseconds.
 class TimerPace {
  public:
-  static constexpr u64 kShare = 16;
+  static constexpr u64 kShare = 32;
   /// A wait belongs to the interrupt if the vCPU has run for less than this since then: the handler, and what it leaves
   /// to be done right after it. Other waits are the program's own.
   static constexpr u64 kServingNs = 1'000'000;
