@@ -9,7 +9,7 @@
 #pragma once
 #include <algorithm>
 
-#include "devices/timer/rate.h"
+#include "emu/base/types.h"
 
 namespace pangea::devices {
 
@@ -37,9 +37,7 @@ class TimerPace {
     waits_ = false;
   }
   /// The timer may not fire earlier. Grows with each wait, also while it lasts.
-  u64 not_before_ns(u64 now_ns) const {
-    return add_sat(fired_ns_, std::min(mul_div(waited_by(now_ns), kShare, 1), kLongestNs));
-  }
+  u64 not_before_ns(u64 now_ns) const { return fired_ns_ + std::min(waited_by(now_ns), kLongestNs / kShare) * kShare; }
 
  private:
   u64 waited_by(u64 now_ns) const { return waited_ns_ + (waits_ ? now_ns - std::min(now_ns, began_ns_) : 0); }

@@ -38,7 +38,7 @@ class Board {
   devices::ExtIntSource& ext_int() { return ext_int_; }
   /// The boot vCPU's FERR# and IGNNE#.
   x86::FpuErrorPort& fpu_error() { return fpu_error_port_; }
-  /// Solders the 8259's INTR to the boot vCPU's LINT0. Before the vCPUs start.
+  /// Solders the 8259's INTR to the boot vCPU's LINT0, and IGNNE# to the boot vCPU. Before the vCPUs start.
   void connect(devices::LocalApic& boot_apic, x86::VcpuSignals& boot_vcpu);
   /// Input from the consoles begins. Error: a back end cannot be started.
   Status start_consoles();
