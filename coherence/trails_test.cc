@@ -90,7 +90,7 @@ TEST(Trails, EndInACircleAfterItsBound) {
   EXPECT_EQ(ahead(t, kFirst).size(), usize{Trails::kMax});
 }
 
-TEST(Trails, PagesOnTheWayAreAskedForTogether) {
+void pages_on_the_way(u64 link_ns) {
   TestNet net(2);
   const auto take = [&net](unsigned node, u64 page, u64 place) {
     net.step(node, LocalRequest{PageNumber{page}, Access::Write, 0, place});
@@ -98,6 +98,7 @@ TEST(Trails, PagesOnTheWayAreAskedForTogether) {
   for (unsigned round = 0; round < 3; ++round) {
     for (const u64 page : {0, 2, 4}) {
       take(1, page, 0x100 + page);
+      net.now += link_ns;
       net.settle();
       net.now += 1000;
     }
@@ -115,6 +116,9 @@ TEST(Trails, PagesOnTheWayAreAskedForTogether) {
   EXPECT_TRUE(net.idle());
   EXPECT_EQ(net.errors(), 0u);
 }
+
+TEST(Trails, PagesOnTheWayAreAskedForTogether) { pages_on_the_way(0); }
+TEST(Trails, PagesOnASlowWayAreAskedForTogether) { pages_on_the_way(40'000'000); }
 
 TEST(Trails, ThePeersOrderForAPageNobodyUsedEndsTheLink) {
   TestNet net(2);
