@@ -32,7 +32,11 @@ LocalApic::LocalApic(const LocalApicConfig& config, const LocalApicPorts& ports)
 }
 
 void LocalApic::clear_state() {
-  stop_timer();
+  {
+    const std::lock_guard lock(timer_mutex_);
+    stop_timer();
+    divide_ = 0;
+  }
   for (auto& w : irr_) w.store(0);
   for (auto& w : tmr_) w.store(0);
   for (auto& l : lvt_) l.store(kLvtResetValue);
@@ -45,8 +49,6 @@ void LocalApic::clear_state() {
   ldr_ = 0;
   dfr_ = 0xffffffff;
   icr_ = 0;
-  const std::lock_guard lock(timer_mutex_);
-  divide_ = 0;
 }
 
 void LocalApic::reset(bool power_on) {

@@ -115,10 +115,11 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   void write_divide(u32 value);
   void set_tsc_deadline(u64 tsc);
   u64 tsc_deadline();
-  void stop_timer();
+  void write_timer_lvt(u32 value);
   void on_timer(u64 now_ns);
   // timer_mutex_ held:
   void arm_for_tsc(u64 now_ns);
+  void stop_timer();
 
   const LocalApicConfig config_;
   TimerQueue& timers_;
@@ -147,8 +148,9 @@ class LocalApic final : public x86::LocalApicPort, public InterruptTarget {
   std::mutex timer_mutex_;
   u32 divide_ = 0;
   u32 initial_count_ = 0;
-  u64 started_ns_ = 0;  // when the present countdown began
-  u64 period_ns_ = 0;   // 0 while not counting
+  u64 started_ns_ = 0;    // when the present countdown began
+  u64 period_ns_ = 0;     // 0 while not counting
+  bool ran_out_ = false;  // a one-shot count has reached zero, its interrupt is still to come
   u64 tsc_deadline_ = 0;
   TimerPace pace_;
   Timer timer_;  // last: destroyed first, so no callback sees a half-dead APIC

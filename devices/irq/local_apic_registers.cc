@@ -90,14 +90,9 @@ void LocalApic::write_register(u32 index, u32 value) {
 void LocalApic::write_lvt(Lvt which, u32 value) {
   value &= kLvtWritable[which];
   if (!(spurious_.load(std::memory_order_relaxed) & kSoftwareEnable)) value |= kLvtMasked;
-  const u32 before = lvt_[which].exchange(value);
-  if (which == kLvtTimer) {
-    // Entering or leaving TSC-deadline mode disarms the timer (11.5.4.1).
-    constexpr u32 kDeadlineMode = 1u << 18;
-    if ((before ^ value) & kDeadlineMode) stop_timer();
-  } else if (which == kLvtLint0) {
-    signal_if_pending();  // the 8259 may have been waiting behind the mask
-  }
+  if (which == kLvtTimer) return write_timer_lvt(value);
+  lvt_[which] = value;
+  if (which == kLvtLint0) signal_if_pending();  // the 8259 may have been waiting behind the mask
 }
 
 void LocalApic::write_spurious(u32 value) {

@@ -32,6 +32,7 @@ void LocalApic::start_timer(u32 initial_count) {
   initial_count_ = initial_count;
   period_ns_ = initial_count ? ns_for(u64{initial_count} << divide_shift(), config_.timer_hz) : 0;
   started_ns_ = now;
+  ran_out_ = false;
   if (period_ns_)
     timer_.arm(add_sat(now, period_ns_));
   else
@@ -43,7 +44,7 @@ u32 LocalApic::current_count() {
   if (mode == TimerMode::TscDeadline) return 0;
   const u64 now = timers_.now_ns();
   const std::lock_guard lock(timer_mutex_);
-  if (!period_ns_ || !initial_count_) return 0;
+  if (!period_ns_ || !initial_count_ || ran_out_) return 0;
   const u64 ticks = ticks_in(now - std::min(now, started_ns_), config_.timer_hz) >> divide_shift();
   if (mode == TimerMode::Periodic) return initial_count_ - static_cast<u32>(ticks % initial_count_);
   return ticks >= initial_count_ ? 0 : initial_count_ - static_cast<u32>(ticks);
@@ -54,7 +55,7 @@ void LocalApic::write_divide(u32 value) {
   const u64 now = timers_.now_ns();
   const std::lock_guard lock(timer_mutex_);
   divide_ = value;
-  if (!period_ns_) return;
+  if (!period_ns_ || ran_out_) return;
   // The countdown goes on from where it stands, at the new rate.
   period_ns_ = ns_for(u64{initial_count_} << divide_shift(), config_.timer_hz);
   const u64 done = ns_for(u64{initial_count_ - std::min(left, initial_count_)} << divide_shift(), config_.timer_hz);
@@ -102,12 +103,39 @@ u64 LocalApic::tsc_deadline() {
   return tsc_deadline_;
 }
 
+// timer_mutex_ held.
 void LocalApic::stop_timer() {
-  const std::lock_guard lock(timer_mutex_);
   initial_count_ = 0;
   period_ns_ = 0;
   tsc_deadline_ = 0;
+  ran_out_ = false;
   timer_.cancel();
+}
+
+// Between one-shot and periodic the countdown goes on from where it stands; at zero it stays there.
+void LocalApic::write_timer_lvt(u32 value) {
+  const u64 now = timers_.now_ns();
+  bool due = false;
+  {
+    const std::lock_guard lock(timer_mutex_);
+    const TimerMode before = timer_mode();
+    lvt_[kLvtTimer] = value;
+    const TimerMode after = timer_mode();
+    if (before == after) return;
+    // Entering or leaving TSC-deadline mode disarms the timer (11.5.4.1).
+    if (before == TimerMode::TscDeadline || after == TimerMode::TscDeadline) return stop_timer();
+    if (!period_ns_ || ran_out_) return;
+    const u64 periods = (now - std::min(now, started_ns_)) / period_ns_;
+    if (before == TimerMode::OneShot) {
+      ran_out_ = periods > 0;  // on_timer() is yet to tell it
+    } else {
+      due = periods > 0;
+      started_ns_ += periods * period_ns_;
+      timer_.arm(add_sat(started_ns_, period_ns_));
+      if (due) pace_.fired(now);
+    }
+  }
+  if (due) fire_lvt(kLvtTimer, true);
 }
 
 // On the device thread. The vCPU may have re-armed or stopped the timer since the deadline was taken off the queue, so
@@ -124,11 +152,12 @@ void LocalApic::on_timer(u64 now_ns) {
       if (!period_ns_) return;
       const u64 due = std::max(add_sat(started_ns_, period_ns_), pace_.not_before_ns(now_ns));
       if (now_ns < due) return timer_.arm(due);
-      if (mode == TimerMode::Periodic) {
+      if (mode == TimerMode::Periodic && !ran_out_) {
         started_ns_ += (now_ns - started_ns_) / period_ns_ * period_ns_;  // late ticks collapse into one
         timer_.arm(std::max(add_sat(started_ns_, period_ns_), add_sat(now_ns, kShortestPeriodNs)));
       } else {
         period_ns_ = 0;
+        ran_out_ = false;
       }
     }
     pace_.fired(now_ns);

@@ -39,6 +39,47 @@ TEST(LocalApicTimer, OneShot) {
   EXPECT_EQ(r.get(kInitialAt), 1'000'000u);
 }
 
+// 11.5.4: between one-shot and periodic the countdown goes on; what has run out does not start again, whether or not
+// the interrupt has come by then.
+TEST(LocalApicTimer, ModeChangesLetTheCountGoOn) {
+  ApicRig r;  // 1 GHz
+  r.enable();
+  r.set(kDivideAt, kDivideBy1);
+  r.set(kTimerAt, 0xec);
+  r.set(kInitialAt, 1'000'000);
+  r.time.advance(600 * kUs);
+  r.set(kTimerAt, kPeriodic | 0xec);
+  EXPECT_EQ(r.get(kCurrentAt), 400'000u);
+  r.time.advance(500 * kUs);
+  EXPECT_EQ(take(r), 0xec);
+  EXPECT_EQ(r.get(kCurrentAt), 900'000u);
+  r.set(kTimerAt, 0xec);
+  EXPECT_EQ(r.get(kCurrentAt), 900'000u);
+  r.time.advance(900 * kUs);
+  EXPECT_EQ(take(r), 0xec);
+  r.set(kTimerAt, kPeriodic | 0xec);
+  EXPECT_EQ(r.get(kCurrentAt), 0u);
+  r.time.advance(10 * kMs);
+  EXPECT_EQ(take(r), -1);
+}
+
+TEST(LocalApicTimer, ModeChangeBeforeTheTimerThreadSawZero) {
+  ApicRig r;
+  r.enable();
+  r.set(kDivideAt, kDivideBy1);
+  r.set(kTimerAt, 0xec);
+  r.set(kInitialAt, 1'000'000);
+  r.time.clock.now += 1100 * kUs;  // nobody lets timers fire
+  EXPECT_EQ(r.get(kCurrentAt), 0u);
+  r.set(kTimerAt, kPeriodic | 0xec);
+  EXPECT_EQ(r.get(kCurrentAt), 0u);
+  r.time.advance(1 * kUs);
+  EXPECT_EQ(take(r), 0xec) << "the one that was due";
+  r.time.advance(10 * kMs);
+  EXPECT_EQ(take(r), -1);
+  EXPECT_EQ(r.get(kCurrentAt), 0u);
+}
+
 TEST(LocalApicTimer, DividersAndOtherClock) {
   constexpr u32 kCodes[][2] = {{0, 2}, {1, 4}, {2, 8}, {3, 16}, {8, 32}, {9, 64}, {10, 128}, {11, 1}};
   for (const auto& [code, by] : kCodes) {

@@ -37,6 +37,7 @@ Outcome VcpuThread::step_with_debug() {
   if (!shadowed) s.debug_hits = 0;  // else those of the MOV SS are still to be told
   Outcome o = step();
   if (o == Outcome::Wait) o = finish_waiting();
+  if (o == Outcome::Fault && shadowed && s.exception.trap) return interrupt_after_mov_ss();
   if (o == Outcome::Fault || o == Outcome::Shutdown) return o;
   // RF lasts one instruction; IRET alone may set it anew, and then for the instruction it returns to.
   if (resumed && o != Outcome::Again && o != Outcome::Frozen) s.rflags &= ~x86::kFlagRF;
@@ -51,6 +52,23 @@ Outcome VcpuThread::step_with_debug() {
   if (o == Outcome::Again)
     s.rflags |= x86::kFlagRF;         // between two iterations: in the image, so that a breakpoint on it rests
   x86::raise_debug_trap(vcpu_, dr6);  // after HLT too: the trap is what ends it
+  return Outcome::Fault;
+}
+
+/// INT n, INT3, INTO or INT1 behind a MOV SS whose data breakpoints wait. They are told at the first instruction of the
+/// handler, or with the #DB of INT1. SDM Vol. 3A, 6.8.3; Vol. 3B, 18.3.1.2.
+Outcome VcpuThread::interrupt_after_mov_ss() {
+  VcpuState& s = vcpu_.state();
+  const u64 hits = s.dr[7] & 0xff ? s.debug_hits & 15 : 0;
+  s.debug_hits = 0;
+  if (!hits) return Outcome::Fault;
+  if (!s.exception.software) {
+    s.exception.dr6 |= hits;
+    return Outcome::Fault;
+  }
+  deliver_exception();
+  if (dead_ || s.exception.valid) return Outcome::Next;  // the machine stops
+  x86::raise_debug_trap(vcpu_, hits);
   return Outcome::Fault;
 }
 

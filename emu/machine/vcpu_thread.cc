@@ -175,7 +175,7 @@ bool VcpuThread::take_events() {
   if (accepted_ >= 0) return take_interrupt();
   if (VcpuDebugger* d = debugger_.load(); d && d->stepping(id()) && !s.halted) return true;
   if ((events & bits(VcpuEvent::Nmi)) && !s.nmi_blocked && !s.interrupt_shadow) {
-    vcpu_.take_events(bits(VcpuEvent::Nmi));
+    vcpu_.take_nmi();
     s.halted = false;
     return deliver([this] { return x86::deliver_nmi(vcpu_); });
   }

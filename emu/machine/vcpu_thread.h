@@ -99,6 +99,7 @@ class VcpuThread {
   x86::Outcome run_some();
   x86::Outcome step();
   x86::Outcome step_with_debug();
+  x86::Outcome interrupt_after_mov_ss();
   void handle(x86::Outcome o);
   void deliver_exception();
   template <class F>

@@ -14,6 +14,20 @@ TEST_F(LongTest, SameLevelInterruptAlignsTheStack) {
   EXPECT_FALSE(s().halted || s().interrupt_shadow);
 }
 
+TEST_F(LongTest, TwoNmisBeforeAnybodyLooksAreTwo) {
+  constexpr u32 kNmi = static_cast<u32>(VcpuEvent::Nmi);
+  for (int i = 0; i < 3; ++i) c_->raise(VcpuEvent::Nmi);
+  c_->take_nmi();
+  EXPECT_TRUE(c_->events() & kNmi);
+  c_->take_nmi();
+  EXPECT_FALSE(c_->events() & kNmi);
+  s().nmi_blocked = true;
+  for (int i = 0; i < 3; ++i) c_->raise(VcpuEvent::Nmi);
+  c_->unblock_nmi();
+  c_->take_nmi();
+  EXPECT_FALSE(c_->events() & kNmi) << "while blocked one is remembered";
+}
+
 TEST_F(LongTest, UserFaultSwitchesStackAndPushesError) {
   user();
   s().rflags = 0x10346;  // TF, IF, RF

@@ -34,6 +34,7 @@ enum class VcpuEvent : u32 {
   Init = 1u << 2,
   Sipi = 1u << 3,  // start-up vector given with raise_sipi()
   Smi = 1u << 4,
+  NextNmi = 1u << 5,  // raised by Nmi when one waits already
 };
 class VcpuSignals {
  public:

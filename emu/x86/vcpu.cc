@@ -24,8 +24,13 @@ Vcpu::Vcpu(VcpuId id, NodeMemory& memory, const CpuidConfig& cpuid, VcpuPorts po
 
 Vcpu::~Vcpu() = default;
 
+// A processor takes an NMI within an instruction, a vCPU only when it looks: two sent in between are two. While NMIs
+// are blocked one is remembered (SDM Vol. 3A, 6.7.1): unblock_nmi().
 void Vcpu::raise(VcpuEvent event) {
-  events_.fetch_or(static_cast<u32>(event));
+  constexpr u32 kNmi = static_cast<u32>(VcpuEvent::Nmi), kNext = static_cast<u32>(VcpuEvent::NextNmi);
+  const u32 bit = static_cast<u32>(event);
+  for (u32 old = events_.load(); !events_.compare_exchange_weak(old, old | bit | (bit & old & kNmi ? kNext : 0));) {
+  }
   exit_request().store(1);
   if (waker_) waker_();
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "emu/base/ports.h"
 #include "emu/mem/page_gate.h"
@@ -47,6 +48,17 @@ class Vcpu final : public Agent, public VcpuSignals {
   /// Events raised and not yet taken, as VcpuEvent bits; take_events clears what it returns.
   u32 events() const { return events_.load(std::memory_order_acquire); }
   u32 take_events(u32 mask) { return events_.fetch_and(~mask) & mask; }
+  /// The NMI that waited is taken; a second one that was sent before it now waits.
+  void take_nmi() {
+    if (take_events(static_cast<u32>(VcpuEvent::Nmi) | static_cast<u32>(VcpuEvent::NextNmi)) &
+        static_cast<u32>(VcpuEvent::NextNmi))
+      raise(VcpuEvent::Nmi);
+  }
+  /// IRET: NMIs are taken again, of those that came meanwhile one.
+  void unblock_nmi() {
+    if (!std::exchange(state().nmi_blocked, false)) return;
+    take_events(static_cast<u32>(VcpuEvent::NextNmi));
+  }
   u8 sipi_vector() const { return sipi_vector_.load(); }
   /// Called (any thread) after an event was raised so that a sleeping vCPU thread wakes. Set before threads run.
   void set_waker(std::function<void()> waker) { waker_ = std::move(waker); }

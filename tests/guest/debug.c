@@ -254,6 +254,45 @@ static void data_breakpoints(void) {
   write_dr7(0);
 }
 
+static u64 handler_of(u8 vector) {
+  const struct gate g = idt[vector];
+  return (g.low & 0xffff) | (g.low >> 48) << 16 | g.high << 32;
+}
+
+/// What the data breakpoints of a MOV SS find behind it: an INT enters its gate before they are told.
+static void behind_mov_ss(void) {
+  static const char* const kPending =
+      "SDM Vol. 3A, 6.8.3; Vol. 3B, 18.3.1.2: pending until the next instruction is done";
+  static u16 selector;
+  __asm__ volatile("mov %%ss, %0" : "=m"(selector));
+  write_dr0((uptr)&selector);
+  write_dr7(2 | 3 << 16 | 1 << 18);
+  const struct {
+    char* code;
+    u64 handler;
+    const char* name;
+  } kCases[] = {
+      {PIECE("mov (%%rbx), %%ss; int $0x21; nop"), handler_of(0x21), "data/mov-ss-and-int"},
+      {PIECE("mov (%%rbx), %%ss; int $1; nop"), handler_of(DB), "data/mov-ss-and-int-1"},
+      {PIECE("mov (%%rbx), %%ss; int3; nop"), handler_of(BP), "data/mov-ss-and-int3"},
+  };
+  for (u64 i = 0; i < sizeof kCases / sizeof *kCases; ++i) {
+    write_dr6(0);
+    struct cpu c = kernel(kCases[i].code);
+    c.rbx = (u64)&selector;
+    run(&c);
+    check(c.vector == DB && c.rip == kCases[i].handler && (c.dr6 & 0xf00f) == 1, kCases[i].name, kPending, __FILE__,
+          __LINE__, "vector %x at %x, dr6 %x", c.vector, c.rip, c.dr6);
+  }
+  write_dr6(0);
+  char* const icebp = PIECE("mov (%%rbx), %%ss; .byte 0xf1; nop");
+  struct cpu c = kernel(icebp);
+  c.rbx = (u64)&selector;
+  run(&c);
+  CHECK(c.vector == DB && c.rip == (u64)icebp + 3 && (c.dr6 & 0xf00f) == 1, "data/mov-ss-and-int1-are-one", kPending);
+  write_dr7(0);
+}
+
 static void registers(void) {
   write_cr4(read_cr4() & ~(uptr)CR4_DE);
   write_dr6(0);
@@ -285,5 +324,6 @@ void tests(void) {
   system_calls();
   instruction_breakpoints();
   data_breakpoints();
+  behind_mov_ss();
   registers();
 }

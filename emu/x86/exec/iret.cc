@@ -28,7 +28,7 @@ u64 writable_flags(const VcpuState& s, unsigned size) {
 void set_flags(VcpuState& s, u64 image, u64 may) { s.rflags = (s.rflags & ~may) | (image & may) | 2; }
 
 Outcome finish(Vcpu& c) {
-  c.state().nmi_blocked = false;
+  c.unblock_nmi();
   refresh_mode(c);
   return Outcome::Jump;
 }
