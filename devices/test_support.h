@@ -146,6 +146,7 @@ class FakeBackend final : public CharBackend {
     appetite -= n;
     return n;
   }
+  usize space() override { return appetite; }
   Status start(CharSink&) override { return ok(); }
   void resume_input() override { ++resumes; }
   void stop(unsigned) override {}

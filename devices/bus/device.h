@@ -1,5 +1,7 @@
 // What every device is: explicit registers behind read/write, explicit state that reset() restores.
 #pragma once
+#include <array>
+#include <optional>
 #include <string_view>
 
 #include "emu/base/types.h"
@@ -25,6 +27,22 @@ class WorkBudget {
   u64 left_ = kPerAccess;
 };
 
+/// Registers lent to another node, where a vCPU may use them without asking: until it is called back, nobody else does
+/// anything to the device. Offsets are the device's own, below 8.
+struct RegisterLoan {
+  u8 readable = 0;             // bit i: offset i reads as values[i], and reading it changes nothing
+  std::array<u8, 8> values{};  // bytes
+  u8 write_offset = 0;         // where bytes may be written without waiting for an answer
+  u16 credit = 0;              // how many
+};
+
+/// How a device asks for its registers back. Board mutex held; must not block.
+class LoanRecall {
+ public:
+  virtual ~LoanRecall() = default;
+  virtual void recall() = 0;
+};
+
 /// A device with registers. All calls of one node's devices are made under that node's board mutex
 /// (AddressSpace::board_mutex), so a device needs no lock of its own and must not block, wait or send and wait.
 /// Offsets are the device's own; a device with several windows gives each its own offset range (see its header).
@@ -41,6 +59,14 @@ class Device {
   virtual void write(u64 offset, unsigned size, u64 value) = 0;
   /// Widest access the registers take, in bytes. The address space splits wider ones, low address first.
   virtual unsigned max_access() const { return 4; }
+  /// Lends the registers, if the device is in a state that allows it. From then on only writes to write_offset come, at
+  /// most `credit`; what else happens to the device stays without effect on the guest until give_back(), and makes the
+  /// device ask for that by `recall`, which lives as long as the device.
+  virtual std::optional<RegisterLoan> lend(LoanRecall& recall) {
+    static_cast<void>(recall);
+    return std::nullopt;
+  }
+  virtual void give_back() {}
 
   WorkBudget& budget() { return budget_; }
 

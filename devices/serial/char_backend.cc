@@ -10,6 +10,7 @@ namespace {
 class NullBackend final : public CharBackend {
  public:
   usize write(std::span<const u8> bytes) override { return bytes.size(); }
+  usize space() override { return ~usize{0}; }
   Status start(CharSink&) override { return ok(); }
   void resume_input() override {}
   void stop(unsigned) override {}

@@ -60,6 +60,8 @@ class CharBackend {
   virtual ~CharBackend() = default;
   /// Guest to host. Never blocks; returns how many bytes it took. Callable under the board mutex.
   virtual usize write(std::span<const u8> bytes) = 0;
+  /// Bytes that write() takes for certain, for the one that writes. Never blocks; callable under the board mutex.
+  virtual usize space() = 0;
   /// Begins to push input into `sink`, which must live until stop() has returned. Error: the host resource failed.
   /// Once only.
   virtual Status start(CharSink& sink) = 0;

@@ -25,6 +25,7 @@ class ThreadedBackend final : public CharBackend {
   ~ThreadedBackend() override { stop(0); }
 
   usize write(std::span<const u8> bytes) override;
+  usize space() override { return kRing - pending_output(); }
   Status start(CharSink& sink) override;
   void resume_input() override;
   void stop(unsigned drain_ms) override;

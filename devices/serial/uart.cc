@@ -64,12 +64,17 @@ void Uart::put_received(Received r) {
 
 void Uart::receive(std::span<const u8> bytes) {
   for (u8 b : bytes) put_received({b, false});
-  update_irq();
+  input_came();
 }
 
 void Uart::receive_break() {
   if (loopback()) return;
   put_received({0, true});
+  input_came();
+}
+
+void Uart::input_came() {
+  if (lent_) lent_->recall();
   update_irq();
 }
 
@@ -142,7 +147,9 @@ u8 Uart::interrupt_id() const {
 }
 
 // On a PC the OUT2 pin gates the interrupt onto the bus; in loopback it is disconnected and does not.
-void Uart::update_irq() { irq_.set_level(interrupt_id() != kNone && ((mcr_ & kOut2) || loopback())); }
+void Uart::update_irq() {
+  if (!lent_) irq_.set_level(interrupt_id() != kNone && ((mcr_ & kOut2) || loopback()));
+}
 
 void Uart::write_fifo_control(u8 v) {
   if ((v ^ fcr_) & kFifoEnable) v |= kClearRx | kClearTx;  // switching modes empties both
@@ -163,6 +170,26 @@ void Uart::write_modem_control(u8 v) {
   u8 delta = static_cast<u8>((before ^ now) >> 4);
   if ((before & kRi) == 0) delta &= static_cast<u8>(~0x04);  // TERI: the trailing edge only
   modem_delta_ |= delta;
+  update_irq();
+  room_made();
+}
+
+// While the transmitter is idle and cannot interrupt and nothing has been received, every register but the data
+// register is constant, and LSR goes on saying so for as long as the backend takes what is written.
+std::optional<RegisterLoan> Uart::lend(LoanRecall& recall) {
+  const bool quiet = rx_.count == 0 && tx_.count == 0 && line_errors_ == 0 && interrupt_id() == kNone;
+  if (lent_ || !backend_ || !quiet || loopback() || (lcr_ & kDlab) || (ier_ & kTxEnable)) return std::nullopt;
+  const auto credit = static_cast<u16>(std::min<usize>(kLoanCredit, backend_->space()));
+  if (credit == 0) return std::nullopt;
+  lent_ = &recall;
+  return RegisterLoan{.readable = 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 7,
+                      .values = {0, ier_, 0, lcr_, mcr_, line_status(), 0, scratch_},
+                      .write_offset = 0,
+                      .credit = credit};
+}
+
+void Uart::give_back() {
+  lent_ = nullptr;
   update_irq();
   room_made();
 }

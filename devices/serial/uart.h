@@ -4,6 +4,9 @@
 // Received data below the trigger level is reported as a character timeout at once rather than after four character
 // times.
 //
+// Lent to another node (lend), it only transmits: what is received waits in the FIFO, without an interrupt, until the
+// registers are back.
+//
 // Device offsets: 0-7 (COM1: ports 0x3f8-0x3ff, IRQ 4).
 #pragma once
 #include <array>
@@ -18,6 +21,7 @@ namespace pangea::devices {
 class Uart final : public Device, public CharSink {
  public:
   static constexpr usize kFifo = 16;
+  static constexpr u16 kLoanCredit = 512;  // bytes: some lines of a console
 
   Uart(std::string name, IrqLine& irq) : name_(std::move(name)), irq_(irq) { reset(); }
 
@@ -26,6 +30,8 @@ class Uart final : public Device, public CharSink {
   u64 read(u64 offset, unsigned size) override;
   void write(u64 offset, unsigned size, u64 value) override;
   unsigned max_access() const override { return 1; }
+  std::optional<RegisterLoan> lend(LoanRecall& recall) override;
+  void give_back() override;
 
   /// The host's end; null (or never called) is an open line. Before the vCPUs start. Input comes when the caller has
   /// started the backend with a LockedCharSink around this UART.
@@ -73,6 +79,7 @@ class Uart final : public Device, public CharSink {
   u8 interrupt_id() const;
   void update_irq();
   void room_made();
+  void input_came();
   void write_fifo_control(u8 value);
   void write_modem_control(u8 value);
 
@@ -85,7 +92,8 @@ class Uart final : public Device, public CharSink {
   u8 line_errors_ = 0;  // OE and BI until LSR is read
   u8 modem_delta_ = 0;  // MSR bits 3:0 until MSR is read
   bool thre_pending_ = false;
-  bool starved_ = false;  // room() said 0: tell the backend when there is some
+  bool starved_ = false;        // room() said 0: tell the backend when there is some
+  LoanRecall* lent_ = nullptr;  // whom to ask for the registers, while another node has them
   Fifo<Received> rx_;
   Fifo<u8> tx_;  // not empty only while the backend takes nothing
   u64 overruns_ = 0;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "devices/serial/escape_filter.h"
 #include "devices/test_support.h"
 
@@ -51,6 +53,60 @@ TEST(Uart, DivisorLatch) {
   r.out(3, 0x03);
   EXPECT_EQ(r.in(1), 0);
   EXPECT_TRUE(r.host.out.empty());
+}
+
+struct Recalls final : LoanRecall {
+  void recall() override { ++asked; }
+  unsigned asked = 0;
+};
+
+TEST(Uart, LendsOnlyWhileNothingCanChange) {
+  Recalls recalls;
+  const auto lends = [&recalls](const std::function<void(Rig&)>& before) {
+    Rig r;
+    before(r);
+    return r.uart.lend(recalls).has_value();
+  };
+  EXPECT_TRUE(lends([](Rig&) {}));
+  EXPECT_FALSE(lends([&](Rig& r) { EXPECT_TRUE(r.uart.lend(recalls)); }));  // once
+  EXPECT_FALSE(lends([](Rig& r) { r.type("x"); }));
+  EXPECT_FALSE(lends([](Rig& r) { r.out(3, 0x83); }));
+  EXPECT_FALSE(lends([](Rig& r) { r.out(4, 0x10); }));
+  EXPECT_FALSE(lends([](Rig& r) { r.out(1, 2); }));
+  EXPECT_FALSE(lends([](Rig& r) {  // a modem status interrupt waits
+    r.out(4, 0x13), r.out(4, 0x00);
+    r.out(1, 8);
+  }));
+  EXPECT_FALSE(lends([](Rig& r) {  // LSR reports an overrun once
+    r.uart.receive(std::array<u8, 2>{'a', 'b'});
+    r.in(0);
+  }));
+  EXPECT_FALSE(lends([](Rig& r) { r.host.appetite = 0; }));
+  EXPECT_FALSE(lends([](Rig& r) { r.uart.connect(nullptr); }));
+}
+
+TEST(Uart, WhatComesWhileLentWaits) {
+  Rig r;
+  Recalls recalls;
+  r.open_for_interrupts(1);
+  r.host.appetite = 100;
+  const auto loan = r.uart.lend(recalls);
+  ASSERT_TRUE(loan);
+  EXPECT_EQ(loan->credit, 100);
+  EXPECT_EQ(loan->values[5], 0x60);
+  EXPECT_EQ(loan->values[1], 1);
+  r.out(loan->write_offset, 'o');
+  EXPECT_EQ(r.host.out, "o");
+  EXPECT_EQ(recalls.asked, 0u);
+  r.type("in");
+  r.uart.receive_break();
+  EXPECT_EQ(recalls.asked, 2u);
+  EXPECT_FALSE(r.irq.high);
+  r.uart.give_back();
+  EXPECT_TRUE(r.irq.high);
+  EXPECT_EQ(r.in(0), 'i');
+  EXPECT_EQ(r.in(0), 'n');
+  EXPECT_EQ(r.in(5) & 0x11, 0x11);
 }
 
 TEST(Uart, TransmitsAtOnceAndTellsByThre) {

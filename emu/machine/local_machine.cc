@@ -30,6 +30,7 @@ Status LocalMachine::build() {
     if (!board) return board.error();
     board_ = *std::move(board);
     board_io_ = std::make_unique<BoardIo>(board_->io());
+    lender_ = std::make_unique<RegisterLender>(*board_io_, board_->io().board_mutex(), board_->lending());
   } else {
     PANGEA_ASSERT(config_.remote_board);
   }
@@ -55,7 +56,7 @@ Status LocalMachine::build_vcpu(VcpuId id) {
                                            .signals = slot->relay,
                                            .ext_int = board_ && id.v == 0 ? &board_->ext_int() : nullptr};
   slot->apic = std::make_unique<devices::LocalApic>(apic_config, apic_ports);
-  slot->io = std::make_unique<VcpuIo>(*slot->apic, board_io_ ? *board_io_ : *config_.remote_board);
+  slot->io = std::make_unique<VcpuIo>(*slot->apic, lender_ ? *lender_ : *config_.remote_board);
   auto vcpu = x86::Vcpu::create(id, memory(), plan().cpuid,
                                 {slot->apic.get(), slot->io.get(), &config_.time, &config_.ports.entropy,
                                  board_ && id.v == 0 ? &board_->fpu_error() : nullptr});
@@ -129,6 +130,7 @@ void LocalMachine::reset() {
 }
 
 void LocalMachine::stop() {
+  if (lender_) lender_->end(0);
   for (const auto& s : vcpus_) s->thread->stop();
   if (timers_) timers_->stop();
   if (board_) board_->stop_consoles(200);

@@ -12,6 +12,7 @@
 #include "emu/machine/boot/load.h"
 #include "emu/machine/guest_time.h"
 #include "emu/machine/node_memory.h"
+#include "emu/machine/register_lender.h"
 #include "emu/machine/run_control.h"
 #include "emu/machine/statistics_file.h"
 #include "emu/machine/timer_thread.h"
@@ -70,7 +71,7 @@ class LocalMachine final : public VcpuThreadEvents {
   const ResidentMemory& resident() const { return resident_; }
   devices::InterruptFabric& fabric() { return fabric_; }
   /// The board's I/O, for accesses of other nodes' vCPUs; null on nodes other than 0.
-  x86::IoPort* board_io() { return board_io_.get(); }
+  RegisterLender* board_io() { return lender_.get(); }
   Board* board() { return board_.get(); }
   x86::Engine& engine() { return *engine_; }
   AgentMemory& debug_agent() { return *debug_agent_; }
@@ -115,6 +116,7 @@ class LocalMachine final : public VcpuThreadEvents {
   devices::InterruptFabric fabric_;
   std::unique_ptr<Board> board_;
   std::unique_ptr<x86::IoPort> board_io_;
+  std::unique_ptr<RegisterLender> lender_;  // in front of it
   std::unique_ptr<x86::Engine> engine_;
   std::unique_ptr<AgentMemory> loader_agent_, debug_agent_;
   std::vector<std::unique_ptr<Slot>> vcpus_;

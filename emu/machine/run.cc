@@ -19,6 +19,7 @@
 
 namespace pangea::machine {
 namespace {
+constexpr unsigned kLastOutputMs = 500;  // for what other nodes have written to the serial lines
 
 /// -rtc base=
 class RtcWallClock final : public WallClock {
@@ -176,6 +177,7 @@ bool Run::pause() {
 int Run::finish() {
   const Ending ending = control_.ending();
   if (gdb_) gdb_->stop();
+  if (cluster_) machine_->board_io()->end(ending.status == static_cast<int>(ExitStatus::NodeLost) ? 0 : kLastOutputMs);
   std::vector<VcpuSnapshot> remote;
   if (cluster_ && ending.dump) remote = cluster_->snapshots(true);
   if (cluster_ && !options_.stats_file.empty()) remote_statistics_ = cluster_->statistics();

@@ -60,7 +60,9 @@ struct NodeStatistics {
   u32 id = 0;
   LatencySummary remote_faults_read, remote_faults_write, ipi_remote;
   u64 ipis_sent = 0, bytes_sent = 0, bytes_received = 0;
-  double page_wait_s = 0;  // seconds that agents waited for pages, DMA included
+  u64 board_accesses = 0;       // of its vCPUs to devices of another node: answered by that node,
+  u64 board_accesses_lent = 0;  // or here, by registers that it had lent
+  double page_wait_s = 0;       // seconds that agents waited for pages, DMA included
   u64 pages_asked_ahead = 0, asked_ahead_in_vain = 0;
   double rss_mib = 0;     // resident memory of the process
   double frames_mib = 0;  // guest pages in it

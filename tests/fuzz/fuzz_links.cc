@@ -2,6 +2,7 @@
 // interrupts. The input is a list of frames, and of calls that this node makes, which peers answer with lies first.
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 #include <vector>
 
 #include "devices/test_support.h"
@@ -18,6 +19,7 @@ using transport::Channel;
 constexpr u16 kNodes = 3;  // this one is node 0; node 2 has the board of the client's I/O
 constexpr u32 kVcpus = 6;
 constexpr NodeId kBoardNode{2};
+constexpr usize kReplyBytes = 32;  // of IoLink
 
 /// Checks what is sent, and lets the peers speak before send() returns, as their threads may.
 class Endpoint final : public transport::Endpoint {
@@ -47,6 +49,25 @@ class Board final : public x86::IoPort {
   }
 };
 
+/// Lends itself whenever it is asked, and wants itself back now and then.
+class Lent final : public devices::Device {
+ public:
+  std::string_view name() const override { return "lent"; }
+  void reset() override {}
+  u64 read(u64, unsigned) override { return 0; }
+  void write(u64, unsigned, u64) override {}
+  std::optional<devices::RegisterLoan> lend(devices::LoanRecall& recall) override {
+    PANGEA_FUZZ_CHECK(!lent);
+    lent = &recall;
+    return devices::RegisterLoan{.readable = 0xff, .values = {}, .write_offset = 0, .credit = 3};
+  }
+  void give_back() override {
+    PANGEA_FUZZ_CHECK(lent);
+    lent = nullptr;
+  }
+  devices::LoanRecall* lent = nullptr;
+};
+
 class Apic final : public devices::InterruptTarget {
  public:
   void accept(const devices::InterruptMessage& m) override {
@@ -65,6 +86,7 @@ class Ticks final : public TickSource {
 class Node {
  public:
   explicit Node(fuzz::Input in) : in_(in) {
+    lender_.connect(server_);
     for (Apic& a : apics_) fabric_.attach(VcpuId{static_cast<u16>(&a - apics_)}, a);
     for (const auto method : {transport::Method::Config, transport::Method::FirstOfMachine})
       control_.serve(method, [this](NodeId, Bytes body) {
@@ -129,7 +151,10 @@ class Node {
     sent_ += payload.size();
     endpoint_.control(from, header, payload);
   }
-  void served_io() { server_.receive(in_.chance(7, 8) ? &board_ : nullptr, peer(), in_.bytes(in_.get<u8>() % 32)); }
+  void served_io() {
+    if (lent_.lent && in_.chance(1, 4)) lent_.lent->recall();
+    server_.receive(in_.chance(7, 8) ? &lender_ : nullptr, peer(), in_.bytes(in_.get<u8>() % 40));
+  }
   void interrupt() { interrupts_.receive(fabric_, peer(), in_.bytes(in_.get<u8>() % 64)); }
 
   /// Only replies: a call that comes while this node sends to the same peer would wait for the other thread.
@@ -140,20 +165,43 @@ class Node {
     (void)control_.call(peer(), transport::Method::Stats, in_.bytes(in_.get<u8>()), 0);
     endpoint_.meanwhile = nullptr;
   }
+  /// An access of a vCPU of this node. What a peer sends comes on another thread, as it does in a node.
   void client_io(unsigned how) {
-    endpoint_.meanwhile = [this](NodeId to, Bytes request) {
+    std::atomic<int> state{0};  // 1: the board's node has been asked, 2: the access is over
+    std::vector<u8> asked;
+    endpoint_.meanwhile = [&](NodeId to, Bytes frame) {
       PANGEA_FUZZ_CHECK(to == kBoardNode);
-      for (u64 lies = in_.below(4); lies > 0; --lies) client_.receive(nullptr, peer(), in_.bytes(14));
-      // The reply: op 5, the request's place and serial, a value.
-      std::vector<u8> reply(request.begin(), request.begin() + 6);
+      if (frame[0] > 4) return;  // a byte posted
+      asked = {frame.begin(), frame.end()};
+      state.store(1);
+    };
+    const u64 address = how & 4 ? u64{0x3f8} + in_.below(8) : in_.get<u16>();
+    std::thread vcpu([&] {
+      if (how & 1)
+        client_.mmio_write(Gpa{address << 20}, 8, 1);
+      else if (how & 2)
+        client_.pio_write(static_cast<u16>(address), how & 4 ? 1 : 2, 0x41);
+      else
+        (void)client_.pio_read(static_cast<u16>(address), how & 4 ? 1 : 4);
+      state.store(2);
+    });
+    while (state.load() == 0) std::this_thread::yield();
+    if (state.load() == 1) {
+      for (u64 lies = in_.below(4); lies > 0; --lies) client_.receive(nullptr, peer(), in_.bytes(34));
+      // The reply: op 5, the request's place and serial, a value, a loan or none.
+      std::vector<u8> reply(asked.begin(), asked.begin() + 6);
       reply[0] = 5;
       reply.insert(reply.end(), 8, u8{0x5a});
+      std::vector<u8> refused = reply;
+      const Bytes loan = in_.chance(1, 2) ? in_.bytes(18) : Bytes{};
+      reply.insert(reply.end(), loan.begin(), loan.end());
+      reply.resize(kReplyBytes);
       client_.receive(nullptr, kBoardNode, reply);
-    };
-    if (how & 1)
-      client_.mmio_write(Gpa{in_.get<u64>()}, 8, 1);
-    else
-      (void)client_.pio_read(in_.get<u16>(), 4);
+      // One with a loan that cannot be is not believed.
+      refused.resize(kReplyBytes);
+      client_.receive(nullptr, kBoardNode, refused);
+    }
+    vcpu.join();
     endpoint_.meanwhile = nullptr;
   }
   void publish() {
@@ -170,6 +218,9 @@ class Node {
   fuzz::Input in_;
   Endpoint endpoint_;
   Board board_;
+  Lent lent_;
+  std::mutex board_mutex_;
+  RegisterLender lender_{board_, board_mutex_, {{.first = 0x3f8, .ports = 8, .device = &lent_}}};
   Apic apics_[kVcpus / kNodes];
   Ticks ticks_;
   GuestTime time_{ticks_, 1'000'000'000};

@@ -216,6 +216,13 @@ void Board::reset() {
   for (SerialLine& line : serial_) line.uart->reset();
 }
 
+std::vector<LoanWindow> Board::lending() {
+  std::vector<LoanWindow> windows;
+  for (usize i = 0; i < serial_.size(); ++i)
+    windows.push_back({.first = kComPorts[i].port, .ports = 8, .device = serial_[i].uart.get()});
+  return windows;
+}
+
 std::vector<std::string> Board::describe_consoles() const {
   std::vector<std::string> lines;
   for (const SerialLine& s : serial_) lines.push_back(fmt::format("{}: {}", s.uart->name(), s.backend->describe()));

@@ -21,6 +21,7 @@
 #include "emu/machine/board/boot_watch.h"
 #include "emu/machine/cli/options.h"
 #include "emu/machine/plan.h"
+#include "emu/machine/register_lender.h"
 #include "emu/machine/run_control.h"
 
 namespace pangea::machine {
@@ -46,6 +47,8 @@ class Board {
   void stop_consoles(unsigned drain_ms);
   /// Power-on state of every device. Board mutex not held.
   void reset();
+  /// The serial lines, whose registers other nodes may have.
+  std::vector<LoanWindow> lending();
   /// For people: "COM1: stdio".
   std::vector<std::string> describe_consoles() const;
 

@@ -39,6 +39,7 @@ class WatchedBackend final : public devices::CharBackend {
     if (!seen_) scan(bytes.first(taken));
     return taken;
   }
+  usize space() override { return inner_->space(); }
   Status start(devices::CharSink& sink) override { return inner_->start(sink); }
   void resume_input() override { inner_->resume_input(); }
   void stop(unsigned drain_ms) override { inner_->stop(drain_ms); }

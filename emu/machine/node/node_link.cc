@@ -39,9 +39,10 @@ void NodeLink::attach(LocalMachine& machine) {
   endpoint_.set_handler(Channel::Interrupt, [this, &machine](NodeId from, Bytes header, Bytes) {
     interrupts_.receive(machine.fabric(), from, header);
   });
-  endpoint_.set_handler(Channel::Io, [this, &machine](NodeId from, Bytes header, Bytes) {
-    io_.receive(machine.board_io(), from, header);
-  });
+  RegisterLender* const board = machine.board_io();
+  if (board) board->connect(io_);
+  endpoint_.set_handler(Channel::Io,
+                        [this, board](NodeId from, Bytes header, Bytes) { io_.receive(board, from, header); });
 }
 
 void NodeLink::stop() {
@@ -70,6 +71,8 @@ void NodeLink::complete(NodeStatistics& s) {
               .offers_refused = g.protocol.offers_refused,
               .frame_waits = g.protocol.frame_waits};
   s.ipi_remote = interrupts_.latency();
+  s.board_accesses = io_.asked();
+  s.board_accesses_lent = io_.unasked();
   for (const transport::ChannelCounts& c : endpoint_.stats().channels) {
     s.bytes_sent += c.bytes_sent;
     s.bytes_received += c.bytes_received;

@@ -5,12 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <map>
 #include <thread>
 
 #include "emu/base/prng.h"
 #include "emu/machine/agent_memory.h"
-#include "emu/machine/node/io_link.h"
 #include "emu/machine/node_memory.h"
 #include "transport/test_cluster.h"
 
@@ -231,41 +229,6 @@ TEST(RemoteGate, NonsenseIsCountedAndDropped) {
   const RemoteGateStats s = node.gate.stats();
   EXPECT_GT(s.malformed, 1900u);
   EXPECT_TRUE(node.failures.empty());
-  for (auto& e : cluster.nodes) e->close();
-}
-
-/// A board that answers what was last written there.
-struct Memo final : x86::IoPort {
-  u32 pio_read(u16 port, unsigned) override { return static_cast<u32>(at[port]); }
-  void pio_write(u16 port, unsigned, u32 v) override { at[port] = v; }
-  u64 mmio_read(Gpa gpa, unsigned) override { return at[gpa.v]; }
-  void mmio_write(Gpa gpa, unsigned, u64 v) override { at[gpa.v] = v; }
-  std::map<u64, u64> at;
-};
-
-TEST(IoLink, AccessesReachTheBoardAndNonsenseDoesNot) {
-  transport::testing_support::Cluster cluster(2, "ipc");
-  Memo memo;
-  IoLink server(cluster[0], NodeId{0}), client(cluster[1], NodeId{0});
-  cluster[0].set_handler(transport::Channel::Io,
-                         [&](NodeId n, transport::Bytes h, transport::Bytes) { server.receive(&memo, n, h); });
-  cluster[1].set_handler(transport::Channel::Io,
-                         [&](NodeId n, transport::Bytes h, transport::Bytes) { client.receive(nullptr, n, h); });
-  client.pio_write(0x80, 1, 0x5a);
-  EXPECT_EQ(client.pio_read(0x80, 1), 0x5au);
-  client.mmio_write(Gpa{0xfed00000}, 8, 0x123456789abcdef0);
-  EXPECT_EQ(client.mmio_read(Gpa{0xfed00000}, 8), 0x123456789abcdef0u);
-  const usize before = memo.at.size();
-  Prng random(3);
-  for (int i = 0; i < 2000; ++i) {
-    u8 junk[20];  // every request is longer
-    for (u8& b : junk) b = static_cast<u8>(random.next());
-    server.receive(&memo, NodeId{1}, transport::Bytes(junk).first(random.below(sizeof junk)));
-  }
-  EXPECT_EQ(server.malformed(), 2000u);
-  EXPECT_EQ(memo.at.size(), before);
-  client.stop();
-  EXPECT_EQ(client.pio_read(0x80, 1), 0xffffffffu);
   for (auto& e : cluster.nodes) e->close();
 }
 }  // namespace
