@@ -1,6 +1,6 @@
-// Instructions of class Exec whose usual case is a few host instructions: the flags that only a kernel changes, and
-// SWAPGS. The unusual case (another privilege, an interrupt that waits) still calls C++. SDM Vol. 2: CLD, STD, CLI,
-// STI, PUSHF, SWAPGS.
+// Instructions of class Exec whose usual case is a few host instructions: the flags that only a kernel changes, SWAPGS,
+// and RDPKRU, which a kernel asks at every page fault and switch of tasks. The unusual case (another privilege, an
+// interrupt that waits) still calls C++. SDM Vol. 2: CLD, STD, CLI, STI, PUSHF, SWAPGS, RDPKRU.
 #include "jit/emitter.h"
 
 namespace pangea::jit {
@@ -10,6 +10,7 @@ namespace {
 constexpr i32 kOffCpl = offsetof(VcpuState, cpl);
 constexpr i32 kOffInterruptWaits = offsetof(VcpuState, interrupt_waits);
 constexpr i32 kOffKernelGs = offsetof(VcpuState, kernel_gs_base);
+constexpr i32 kOffPkru = offsetof(VcpuState, pkru);
 constexpr unsigned kGs = static_cast<unsigned>(Seg::Gs);
 constexpr i32 kOffGs =
     static_cast<i32>(offsetof(VcpuState, seg) + kGs * sizeof(SegmentRegister) + offsetof(SegmentRegister, base));
@@ -54,6 +55,7 @@ bool Emitter::emit_in_place(const Insn& i) {
         a_.store(gs_at(off_seg_base(kGs)), RAX);
       });
       return true;
+    case ExecId::rdpkru: emit_rdpkru(); return true;
     case ExecId::vmaskmov: return emit_masked_move(i);
     default: return false;
   }
@@ -76,6 +78,29 @@ void Emitter::in_place_if_zero(std::initializer_list<i32> bytes, bool leaves, F 
   u8* done = a_.jmp();
   for (unsigned k = 0; k < n; ++k) a_.bind_here(unusual[k]);
   call_exec(leaves);
+  a_.bind_here(done);
+}
+
+/// C++ if CR4.PKE is clear (#UD) or ECX is not 0 (#GP).
+void Emitter::emit_rdpkru() {
+  constexpr unsigned kPkeByte = 2;
+  to_memory();
+  recipe_ = {};
+  touch_t0();
+  a_.op_rm(0xf6, 0, gs_at(offsetof(VcpuState, cr4) + kPkeByte), false);  // TEST r/m8, imm8
+  a_.b(kCr4PKE >> (8 * kPkeByte));
+  u8* const off = a_.jcc(Cond::E);
+  load_guest(RAX, 1);
+  a_.op_rr(0x85, RAX, RAX, false);  // TEST
+  u8* const not_zero = a_.jcc(Cond::NE);
+  a_.load32(RAX, gs_at(kOffPkru));
+  write_guest(0, RAX, 4);
+  a_.mov_imm(RAX, 0);
+  write_guest(2, RAX, 4);
+  u8* const done = a_.jmp();
+  a_.bind_here(off);
+  a_.bind_here(not_zero);
+  call_exec(false);
   a_.bind_here(done);
 }
 

@@ -136,6 +136,7 @@ class Emitter {
   template <class F>
   void in_place_if_zero(std::initializer_list<i32> bytes, bool leaves, F usual);
   void emit_pushf(unsigned bytes);
+  void emit_rdpkru();
   // emit_vector.cc
   void note_upper(const Insn& i);
   bool emit_zero_upper(const Insn& i);

@@ -47,6 +47,28 @@ TEST_F(InPlace, CliAtAnotherPrivilegeThatIoplAllows) {
   EXPECT_FALSE(s().rflags & kFlagIF);
 }
 
+TEST_F(InPlace, Rdpkru) {
+  s().cr4 |= kCr4PKE;
+  s().pkru = 0x8000'0005;
+  s().gpr[1] = u64{7} << 32;
+  s().gpr[0] = s().gpr[2] = ~u64{0};
+  ASSERT_EQ(run({0x31, 0xf6, 0x0f, 0x01, 0xee, 0x0f, 0x94, 0xc3}), Outcome::Halt);  // xor esi, esi; rdpkru; sete bl
+  EXPECT_EQ(s().gpr[0], 0x8000'0005u);
+  EXPECT_EQ(s().gpr[2], 0u);
+  EXPECT_EQ(s().gpr[1], u64{7} << 32);
+  EXPECT_EQ(s().gpr[3] & 0xff, 1u) << "flags stay";
+  s().rip = Fixture::kCode;
+  s().gpr[1] = 1;
+  EXPECT_EQ(f.run(), Outcome::Fault);
+  EXPECT_EQ(s().exception.vector, Vector::GP);
+  EXPECT_EQ(s().rip, Fixture::kCode + 2);
+  s().rip = Fixture::kCode;
+  s().gpr[1] = 0;
+  s().cr4 &= ~kCr4PKE;
+  EXPECT_EQ(f.run(), Outcome::Fault);
+  EXPECT_EQ(s().exception.vector, Vector::UD);
+}
+
 TEST_F(InPlace, StiGoesOnWhenNoInterruptWaits) {
   ASSERT_EQ(run({0xfb, 0xff, 0xc0}), Outcome::Halt);  // sti; inc eax
   EXPECT_TRUE(s().rflags & kFlagIF);

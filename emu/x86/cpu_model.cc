@@ -126,9 +126,10 @@ bool set_model(CpuidConfig& c, std::string_view model) {
     return true;
   }
   if (m != "x86-64-v2" && m != "x86-64-v3") return false;
-  // The levels speak of what programs see; what only the kernel sees is all there.
+  // The levels speak of what programs see; what only the kernel sees is all there. Protection keys are theirs too: they
+  // have instructions, and a place in the frame of every signal.
   for (const Row& row : kRows)
-    if (row.source == FeatureSource::Emulated) c.set(row.feature, true);
+    if (row.source == FeatureSource::Emulated && row.feature != Feature::pku) c.set(row.feature, true);
   add(c, kV1), add(c, kV2);
   if (m == "x86-64-v3") add(c, kV3);
   return true;

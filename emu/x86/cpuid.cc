@@ -10,10 +10,10 @@
 // bit by bit for those that go by it. The vendor has to be GenuineIntel: only then does Linux take the TSC's frequency
 // from leaf 15H, and SYSRET, SYSENTER and the segment rules here are Intel's.
 //
-// The hypervisor's signature is KVM's, with not one paravirtual feature: Linux enables x2APIC without interrupt remapping
-// only under a hypervisor it knows (arch/x86/kernel/apic), and a WRMSR for an EOI, a timer or an IPI costs some ten
-// nanoseconds here, where each access to the xAPIC page is a careful memory access. Beyond that kernels skip what they skip
-// under any hypervisor (microcode loading, timer errata).
+// The hypervisor's signature is KVM's, with not one paravirtual feature: Linux enables x2APIC without interrupt
+// remapping only under a hypervisor it knows (arch/x86/kernel/apic), and a WRMSR for an EOI, a timer or an IPI costs
+// some ten nanoseconds here, where each access to the xAPIC page is a careful memory access. Beyond that kernels skip
+// what they skip under any hypervisor (microcode loading, timer errata).
 #include "emu/x86/cpuid.h"
 
 #include <algorithm>
@@ -27,8 +27,6 @@ namespace pangea::x86 {
 namespace {
 constexpr u32 kSignature = 0x30661;  // family 6, model 36H, stepping 1
 constexpr u32 kMaxBasic = 0x16, kMaxHypervisor = 0x40000010, kMaxExtended = 0x80000008;
-constexpr u32 kXsaveLegacyBytes = 576;  // legacy region and header
-constexpr u32 kYmmBytes = 256;
 
 struct Row {
   Feature feature;
@@ -100,18 +98,24 @@ CpuidRegs leaf_b(const CpuidConfig& c, u32 subleaf, u32 apic_id) {
 
 CpuidRegs leaf_d(const CpuidConfig& c, u32 subleaf, u64 xcr0, u64 xss) {
   if (!c.has(Feature::xsave)) return {};
-  const bool avx = c.has(Feature::avx);
-  const auto bytes = [](u64 mask) { return kXsaveLegacyBytes + (mask & 4 ? kYmmBytes : 0); };
-  switch (subleaf) {
-    case 0: return {static_cast<u32>(supported_xcr0(c)), bytes(xcr0), bytes(supported_xcr0(c)), 0};
-    case 1: {
-      CpuidRegs r = feature_bits(c, 0xd, 1);
-      if (c.has(Feature::xsavec) || c.has(Feature::xsaves)) r.ebx = bytes(xcr0 | xss);
-      return r;
-    }
-    case 2: return avx ? CpuidRegs{kYmmBytes, kXsaveLegacyBytes, 0, 0} : CpuidRegs{};
-    default: return {};
+  const u64 supported = supported_xcr0(c);
+  if (subleaf == 0) return {static_cast<u32>(supported), xsave_bytes(xcr0, 0), xsave_bytes(supported, 0), 0};
+  if (subleaf == 1) {
+    CpuidRegs r = feature_bits(c, 0xd, 1);
+    const u64 enabled = xcr0 | xss;
+    if (c.has(Feature::xsavec) || c.has(Feature::xsaves)) r.ebx = xsave_bytes(enabled, enabled | kXsaveCompacted);
+    return r;
   }
+  for (const XsaveComponent& k : kXsaveComponents)
+    if (c.has(k.feature) && subleaf < 63 && k.bit == u64{1} << subleaf) return {k.bytes, k.offset, 0, 0};
+  return {};
+}
+
+CpuidRegs leaf_7(const CpuidConfig& c, u32 subleaf, u64 cr4) {
+  if (subleaf != 0) return {};
+  CpuidRegs r = feature_bits(c, 7, 0);
+  if (cr4 & kCr4PKE) r.ecx |= 1u << 4;  // OSPKE
+  return r;
 }
 
 /// TSC frequency over crystal frequency as EBX/EAX. A kernel computes crystal_kHz * EBX / EAX in 32 bits, so EBX is
@@ -140,7 +144,7 @@ CpuidRegs basic_leaf(const CpuidConfig& c, u32 leaf, u32 subleaf, u32 apic_id, u
     case 2: return {0xff01, 0, 0, 0};  // no descriptors: see leaf 4
     case 4: return leaf_4(c, subleaf);
     case 6: return feature_bits(c, 6, 0);
-    case 7: return subleaf == 0 ? feature_bits(c, 7, 0) : CpuidRegs{};
+    case 7: return leaf_7(c, subleaf, cr4);
     case 0xb: return c.has(Feature::x2apic) || c.has(Feature::apic) ? leaf_b(c, subleaf, apic_id) : CpuidRegs{};
     case 0xd: return leaf_d(c, subleaf, xcr0, xss);
     case 0x15: return leaf_15(c);
@@ -184,7 +188,26 @@ CpuidRegs extended_leaf(const CpuidConfig& c, u32 leaf) {
 
 u64 supported_xcr0(const CpuidConfig& config) {
   if (!config.has(Feature::xsave)) return 0;
-  return config.has(Feature::avx) ? 7 : 3;
+  u64 components = kX87State | kSseState;
+  for (const XsaveComponent& k : kXsaveComponents)
+    if (config.has(k.feature)) components |= k.bit;
+  return components;
+}
+
+u32 xsave_offset(u64 bit, u64 xcomp_bv) {
+  u32 at = kXsaveLegacyBytes;
+  for (const XsaveComponent& k : kXsaveComponents) {
+    if (k.bit == bit) return xcomp_bv & kXsaveCompacted ? at : k.offset;
+    if (xcomp_bv & k.bit) at += k.bytes;
+  }
+  return at;
+}
+
+u32 xsave_bytes(u64 components, u64 xcomp_bv) {
+  u32 end = kXsaveLegacyBytes;
+  for (const XsaveComponent& k : kXsaveComponents)
+    if (components & k.bit) end = xsave_offset(k.bit, xcomp_bv) + k.bytes;
+  return end;
 }
 
 CpuidRegs cpuid_leaf(const CpuidConfig& config, u32 leaf, u32 subleaf, u32 apic_id, u64 cr4, u64 xcr0, u64 xss) {

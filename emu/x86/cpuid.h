@@ -80,7 +80,7 @@ enum class FeatureSource : u8 {
   X(clwb, 7, 0, 1, 24, Emulated)                      \
   X(sha_ni, 7, 0, 1, 29, Native)                      \
   X(umip, 7, 0, 2, 2, Emulated)                       \
-  X(pku, 7, 0, 2, 3, Later)                           \
+  X(pku, 7, 0, 2, 3, Emulated)                        \
   X(gfni, 7, 0, 2, 8, Native)                         \
   X(vaes, 7, 0, 2, 9, Native)                         \
   X(vpclmulqdq, 7, 0, 2, 10, Native)                  \
@@ -148,8 +148,26 @@ Result<CpuidConfig> select_cpu(std::string_view option, const CpuidConfig& avail
 const char* feature_name(Feature f);
 /// Names of the features that `wanted` has and `available` lacks, for the refusal of a node at join. Empty: none.
 std::vector<std::string> missing_features(const CpuidConfig& wanted, const CpuidConfig& available);
-/// CPUID as executed by vCPU `apic_id`; `cr4`/`xcr0` give OSXSAVE and leaf 0DH sizes. SDM Vol. 2A, CPUID.
+/// CPUID as executed by vCPU `apic_id`; `cr4` gives OSXSAVE and OSPKE, `xcr0` leaf 0DH's sizes. SDM Vol. 2A, CPUID.
 CpuidRegs cpuid_leaf(const CpuidConfig& config, u32 leaf, u32 subleaf, u32 apic_id, u64 cr4, u64 xcr0, u64 xss);
 /// XCR0 bits that XSETBV accepts.
 u64 supported_xcr0(const CpuidConfig& config);
+
+// The XSAVE area. SDM Vol. 1, 13.4.
+inline constexpr u64 kX87State = 1, kSseState = 2, kAvxState = 4, kPkruState = u64{1} << 9;
+inline constexpr u64 kXsaveCompacted = u64{1} << 63;  // in XCOMP_BV
+inline constexpr u32 kXsaveLegacyBytes = 576;         // legacy region and header
+/// Where one of the components behind that is in the standard format: as in all of Intel's processors.
+struct XsaveComponent {
+  u64 bit;
+  u32 bytes, offset;
+  Feature feature;  // that it comes with
+};
+inline constexpr XsaveComponent kXsaveComponents[] = {{kAvxState, 256, 576, Feature::avx},
+                                                      {kPkruState, 8, 2688, Feature::pku}};
+/// Offset of the component `bit` in an area with this XCOMP_BV (0: the standard format). The compacted format has what
+/// XCOMP_BV names, one behind the other: none of ours asks to be aligned. 13.4.3.
+u32 xsave_offset(u64 bit, u64 xcomp_bv);
+/// Bytes from an area's start to the end of the last of `components`.
+u32 xsave_bytes(u64 components, u64 xcomp_bv);
 }  // namespace pangea::x86

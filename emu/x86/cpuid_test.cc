@@ -90,6 +90,7 @@ TEST(Cpuid, TscFrequencyAsLinuxComputesIt) {
 TEST(Cpuid, XsaveAreaSizes) {
   CpuidConfig c = machine(1, 1);
   c.set(Feature::avx, false);
+  c.set(Feature::pku, false);
   EXPECT_EQ(leaf(c, 0xd).eax, 3u);
   EXPECT_EQ(leaf(c, 0xd).ebx, 576u);
   EXPECT_EQ(leaf(c, 0xd, 2).eax, 0u);
@@ -99,6 +100,16 @@ TEST(Cpuid, XsaveAreaSizes) {
   EXPECT_EQ(leaf(c, 0xd).ebx, 576u);  // XCR0 = 3
   EXPECT_EQ(leaf(c, 0xd).ecx, 832u);
   EXPECT_EQ(leaf(c, 0xd, 2), (CpuidRegs{256, 576, 0, 0}));
+  EXPECT_EQ(leaf(c, 0xd, 9), CpuidRegs{});
+  c.set(Feature::pku, true);
+  EXPECT_EQ(leaf(c, 0xd).eax, 0x207u);
+  EXPECT_EQ(cpuid_leaf(c, 0xd, 0, 0, 0, 7, 0).ebx, 832u);
+  EXPECT_EQ(cpuid_leaf(c, 0xd, 0, 0, 0, 0x203, 0).ebx, 2696u);  // the place of what is not there stays empty
+  EXPECT_EQ(leaf(c, 0xd).ecx, 2696u);
+  EXPECT_EQ(cpuid_leaf(c, 0xd, 1, 0, 0, 0x207, 0).ebx, 840u);  // but not in the compacted format
+  EXPECT_EQ(cpuid_leaf(c, 0xd, 1, 0, 0, 0x203, 0).ebx, 584u);
+  EXPECT_EQ(leaf(c, 0xd, 9), (CpuidRegs{8, 2688, 0, 0}));
+  for (u32 sub : {3u, 4u, 8u, 10u, 41u, 63u, 64u, 73u}) EXPECT_EQ(leaf(c, 0xd, sub), CpuidRegs{}) << sub;
   c.set(Feature::xsave, false);
   EXPECT_EQ(leaf(c, 0xd), CpuidRegs{});
 }
@@ -167,6 +178,15 @@ TEST(CpuModel, PlusAndMinus) {
   EXPECT_TRUE(back->has(Feature::sse41));
   EXPECT_FALSE(back->has(Feature::sse42));
   EXPECT_FALSE(back->has(Feature::pcid));
+}
+
+TEST(CpuModel, ProtectionKeysNeedNoHost) {
+  const CpuidConfig all = host_features();
+  const auto pku = [&](const char* option) { return select_cpu(option, all)->has(Feature::pku); };
+  EXPECT_TRUE(pku("max") && pku("qemu64,+pku") && pku("x86-64-v2,pku=on"));
+  EXPECT_FALSE(pku("max,-pku") || pku("qemu64") || pku("x86-64-v2"));
+  EXPECT_EQ(leaf(all, 7).ecx >> 3 & 3, 1u);
+  EXPECT_EQ(cpuid_leaf(all, 7, 0, 0, kCr4PKE, 3, 0).ecx >> 3 & 3, 3u);  // OSPKE
 }
 
 TEST(CpuModel, DependentFeaturesGoToo) {

@@ -27,6 +27,8 @@ struct Walk {
   bool write = false;    // data writes allowed and D is set (or paging is off)
   bool execute = false;  // fetches allowed
   bool global = false;   // G, and CR4.PGE
+  bool keyed = false;    // user page of 4-level paging: PKRU binds its data accesses while CR4.PKE is set,
+  u8 key = 0;            // by this protection key
   PageNumber wait_page;  // for Wait
   Access wait_access = Access::Read;
   u32 error = 0;  // for Fault: #PF error code
@@ -36,6 +38,8 @@ struct Walk {
 Outcome page_walk(Vcpu& c, u64 gva, WalkAccess access, Walk& out);
 /// As page_walk without any side effect and without rights; false: not mapped, or a table that this node does not hold.
 bool page_walk_quiet(Vcpu& c, u64 gva, Gpa& out);
+/// Writes PKRU. What the soft TLB then holds is what the new value permits.
+void set_pkru(Vcpu& c, u32 value);
 /// PAE paging: loads the four PDPTE registers from `cr3` into state.pdpte; MOV to CR3, and MOV to CR0/CR4 that turn it
 /// on or change it, call this before they commit. Fault: #GP(0), reserved bit set. SDM Vol. 3A 4.4.1.
 Outcome load_pdptes(Vcpu& c, u64 cr3);

@@ -13,12 +13,14 @@ struct Combined {
   unsigned key = 0;  // protection key of the leaf
 };
 
-/// SDM Vol. 3A, 4.6: what this privilege may do with the page. True if that includes `access`; `key_denied`: a data
-/// access that its protection key forbids.
+/// SDM Vol. 3A, 4.6 and 4.6.2: what this privilege may do with the page. True if that includes `access`; `key_denied`:
+/// a data access that its protection key forbids.
 inline bool check_rights(const VcpuState& s, const Combined& r, WalkAccess access, Walk& out, bool& key_denied) {
   const bool wp = s.cr0 & kCr0WP;
   bool key_read = true, key_write = true;
-  if (r.user_page && (s.cr4 & kCr4PKE) && (s.efer & kEferLMA)) {
+  out.keyed = r.user_page && (s.efer & kEferLMA);
+  out.key = static_cast<u8>(r.key);
+  if (out.keyed && (s.cr4 & kCr4PKE)) {
     const unsigned bits = (s.pkru >> (2 * r.key)) & 3;
     key_read = !(bits & 1);
     key_write = key_read && !((bits & 2) && (access.user || wp));

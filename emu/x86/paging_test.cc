@@ -132,26 +132,6 @@ TEST_F(Paging4, LargePages) {
   EXPECT_EQ(w_.error, kPfPresent | kPfReserved);
 }
 
-TEST_F(Paging4, ProtectionKeys) {
-  s().cr4 |= kCr4PKE;
-  map4(kGva, kFrame, kPteP | kPteW | kPteU | u64{5} << 59);
-  s().pkru = 1u << 10;  // AD of key 5
-  EXPECT_EQ(walk(Intent::Read, true), Outcome::Fault);
-  EXPECT_EQ(w_.error, kPfPresent | kPfUser | kPfKey);
-  EXPECT_EQ(walk(Intent::Read, false), Outcome::Fault) << "keys bind the supervisor on user pages too";
-  EXPECT_EQ(walk(Intent::Fetch, true), Outcome::Next);
-  EXPECT_FALSE(w_.read);
-  s().pkru = 2u << 10;  // WD
-  EXPECT_EQ(walk(Intent::Read, true), Outcome::Next);
-  EXPECT_EQ(walk(Intent::Write, true), Outcome::Fault);
-  EXPECT_EQ(w_.error, kPfPresent | kPfWrite | kPfUser | kPfKey);
-  s().cr0 &= ~kCr0WP;
-  EXPECT_EQ(walk(Intent::Write, false), Outcome::Next);
-  map4(kGva, kFrame, kPteP | kPteW | u64{5} << 59);  // a supervisor page has no key
-  s().pkru = 3u << 10;
-  EXPECT_EQ(walk(Intent::Write, false), Outcome::Next);
-}
-
 TEST_F(Paging4, TablesAreReadAndWrittenAsPagesOfTheNode) {
   map4(kGva, kFrame, kPteP | kPteW);
   const u64 table = entry4(kGva, 12);

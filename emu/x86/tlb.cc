@@ -123,6 +123,9 @@ void Tlb::install(Bank which, u64 gva, PageNumber page, u8* host, bool read, boo
   auto put = [m, w](Bitmap& b, bool on) { b[w] = on ? b[w] | m : b[w] & ~m; };
   put(slot.valid[bank], read);
   put(slot.global[bank], flags & kTlbGlobal);
+  const bool keyed = (flags & kTlbKeyed) && tlb_key(flags);
+  put(slot.keyed[bank], keyed);
+  slot.any_keyed |= keyed;
   const u32 large = flags & (kTlbLarge | kTlbHuge);
   put(slot.large[bank], large);
   if (large) {
@@ -161,10 +164,12 @@ void Tlb::drop_page(PageNumber page, Right keep) {
 void Tlb::flush_slot(Slot& slot, bool keep_global) {
   if (!slot.ready) return;
   ++flushes_;
+  u64 keyed = 0;
   for (unsigned bank = 0; bank < kTlbBanks; ++bank) {
     for (unsigned w = 0; w < kTlbEntries / 64; ++w) {
       u64 m = slot.valid[bank][w] & ~(keep_global ? slot.global[bank][w] : 0);
       slot.valid[bank][w] &= ~m;
+      keyed |= slot.valid[bank][w] & slot.keyed[bank][w];
       for (; m; m &= m - 1) {
         const u32 i = w * 64 + static_cast<u32>(std::countr_zero(m));
         TlbEntry& e = slot.view->entries[bank][i];
@@ -174,6 +179,7 @@ void Tlb::flush_slot(Slot& slot, bool keep_global) {
     }
     if (!keep_global || slot.jumps_local[bank]) flush_slot_jumps(slot, bank);
   }
+  slot.any_keyed = keyed;
   if (keep_global) return;
   for (unsigned half = 0; half < 2; ++half) {
     slot.large_low[half] = ~u64{0};

@@ -57,6 +57,9 @@ inline constexpr u32 kTlbExecute = 2;  // the bank's privilege may fetch code he
 inline constexpr u32 kTlbLarge = 4;    // part of a 2 or 4 MiB page
 inline constexpr u32 kTlbHuge = 8;     // part of a 1 GiB page
 inline constexpr u32 kTlbLinked = 16;  // in the reverse map's chain of `page` (perhaps without tags)
+inline constexpr u32 kTlbKeyed = 32;   // user page of 4-level paging: PKRU had a say, by the key in the bits from
+inline constexpr unsigned kTlbKeyShift = 8;
+constexpr u32 tlb_key(u32 flags) { return (flags >> kTlbKeyShift) & 15; }
 
 struct JumpCacheEntry {
   u64 rip;   // no_jump(index): empty
@@ -98,9 +101,9 @@ class Tlb {
   /// global pages.
   void select(u16 pcid);
   u16 current_pcid() const { return static_cast<u16>(slots_[current_index_].pcid); }
-  /// Installs a translation in the current slot. `host`: the frame. `flags`: kTlbGlobal, Execute, Large, Huge. The
-  /// caller has called Agent::note_may_hold(page) and then seen in PageTable that the accesses are permitted. `write`
-  /// implies `read`.
+  /// Installs a translation in the current slot. `host`: the frame. `flags`: kTlbGlobal, Execute, Large, Huge, Keyed.
+  /// The caller has called Agent::note_may_hold(page) and then seen in PageTable that the accesses are permitted.
+  /// `write` implies `read`.
   void install(Bank bank, u64 gva, PageNumber page, u8* host, bool read, bool write, u32 flags);
   /// Entry lookup for C++: host address of [gva, gva+size) or null.
   u8* lookup(Bank bank, u64 gva, unsigned size, Access access) const {
@@ -120,6 +123,9 @@ class Tlb {
   /// Flushes the slot of a PCID, if there is one.
   void flush_pcid(u16 pcid, bool keep_global);
   void flush_all(bool keep_global = false);
+  /// PKRU forbids more: `forbids` has the bits that have become set. Drops the tags of that, in all slots. Cost: of a
+  /// look at each slot, and at the entries of pages whose key is not 0; of one at all entries if key 0 is among them.
+  void restrict_keys(u32 forbids);
   /// Drops every entry that maps `page` (keep None) or its write tags (keep Read), in all slots. Cost: O(entries of
   /// page).
   void drop_page(PageNumber page, Right keep);
@@ -147,6 +153,8 @@ class Tlb {
     Bitmap valid[kTlbBanks] = {};   // has a tag
     Bitmap global[kTlbBanks] = {};  // of those, kTlbGlobal
     Bitmap large[kTlbBanks] = {};   // of those, kTlbLarge or kTlbHuge
+    Bitmap keyed[kTlbBanks] = {};   // of those, kTlbKeyed with a key that is not 0
+    bool any_keyed = false;         // false: none are
     // Large pages seen since the last full flush: GVA range [0] of the lower and [1] of the upper half.
     u64 large_low[2] = {~u64{0}, ~u64{0}}, large_high[2] = {0, 0};
     Bitmap jump_pages[kTlbBanks] = {};  // filter by GVA page: which pages may have jump cache entries
@@ -160,6 +168,7 @@ class Tlb {
   void flush_slot(Slot& slot, bool keep_global);
   void flush_slot_gva(Slot& slot, u64 gva);
   void flush_slot_large(Slot& slot, unsigned bank, u64 gva);
+  void restrict_slot(Slot& slot, u32 forbids);
   void flush_slot_jumps(Slot& slot, unsigned bank);
   void drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva);
   Slot* find(u16 pcid);

@@ -25,6 +25,7 @@ WalkAccess access_of(const VcpuState& s, Intent intent, bool implicit_supervisor
 
 u32 entry_flags(const Walk& w) {
   return (w.global ? kTlbGlobal : 0) | (w.execute ? kTlbExecute : 0) |
+         (w.keyed ? kTlbKeyed | u32{w.key} << kTlbKeyShift : 0) |
          (w.page_shift == 30  ? kTlbHuge
           : w.page_shift > 12 ? kTlbLarge
                               : 0);

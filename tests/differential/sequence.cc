@@ -111,6 +111,7 @@ const char* why_not(const IsaRow& row, const CpuidConfig& cpu) {
   if (row.attr & kNo64) return "not in 64-bit mode";
   const auto f = static_cast<Feature>(row.feature);
   if (f != Feature::Always && !cpu.has(f)) return "not on this host, or not offered";
+  if (f == Feature::pku && !__builtin_cpu_supports("pku")) return "not on this host, or not offered";  // ours alone
   if ((row.attr & kVex) && !cpu.has(Feature::avx)) return "not on this host, or not offered";
   if (row.cls == IsaClass::Exec && row.id != static_cast<u16>(ExecId::vmaskmov) &&
       row.id != static_cast<u16>(ExecId::gather) && row.id != static_cast<u16>(ExecId::maskmov))

@@ -92,6 +92,8 @@ std::string name_off_gs(u64 at) {
       {offsetof(VcpuState, cpl), "cpl"},
       {offsetof(VcpuState, interrupt_waits), "interrupt_waits"},
       {offsetof(VcpuState, kernel_gs_base), "kernel_gs_base"},
+      {offsetof(VcpuState, cr4) + 2, "cr4.pke"},
+      {offsetof(VcpuState, pkru), "pkru"},
   };
   const i32 off = static_cast<i32>(at);
   for (const auto& [where, name] : kNamed)

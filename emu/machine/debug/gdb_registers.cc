@@ -6,7 +6,7 @@
 
 namespace pangea::machine {
 namespace {
-enum class Kind : u8 { Gpr, Rip, Flags, Selector, St, FpuControl, Xmm, Mxcsr, SegmentBase, KernelGs, Control };
+enum class Kind : u8 { Gpr, Rip, Flags, Selector, St, FpuControl, Xmm, Mxcsr, SegmentBase, KernelGs, Control, Pkru };
 struct Row {
   const char* feature;
   std::string name;
@@ -19,6 +19,7 @@ struct Row {
 constexpr const char* kCore = "org.gnu.gdb.i386.core";
 constexpr const char* kSse = "org.gnu.gdb.i386.sse";
 constexpr const char* kSegments = "org.gnu.gdb.i386.segments";
+constexpr const char* kKeys = "org.gnu.gdb.i386.pkeys";
 constexpr const char* kControl = "org.pangea.i386.control";
 
 std::vector<Row> make_rows() {
@@ -45,6 +46,7 @@ std::vector<Row> make_rows() {
   rows.push_back({kSse, "mxcsr", "i386_mxcsr", 32, Kind::Mxcsr, 0});
   rows.push_back({kSegments, "fs_base", "int", 64, Kind::SegmentBase, 4});
   rows.push_back({kSegments, "gs_base", "int", 64, Kind::SegmentBase, 5});
+  rows.push_back({kKeys, "pkru", "int32", 32, Kind::Pkru, 0});
   rows.push_back({kControl, "k_gs_base", "int64", 64, Kind::KernelGs, 0});
   n = 0;
   for (const char* name : {"cr0", "cr2", "cr3", "cr4", "efer"})
@@ -72,6 +74,7 @@ u8* place(VcpuRegisters& r, const Row& row) {
       u64* const controls[] = {&r.cpu.cr0, &r.cpu.cr2, &r.cpu.cr3, &r.cpu.cr4, &r.cpu.efer};
       return at(*controls[row.index]);
     }
+    case Kind::Pkru: return at(r.cpu.pkru);
     default: return nullptr;
   }
 }

@@ -7,7 +7,7 @@
 #include "emu/machine/debug/node_debug.h"
 
 namespace pangea::machine {
-/// target.xml: i386:x86-64 with the standard core, sse and segments features and the control registers.
+/// target.xml: i386:x86-64 with the standard core, sse, segments and pkeys features and the control registers.
 std::string gdb_target_description();
 /// Number of registers.
 usize gdb_register_count();

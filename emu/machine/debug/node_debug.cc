@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "emu/x86/paging.h"
+
 namespace pangea::machine {
 using x86::VcpuState;
 
@@ -33,7 +35,8 @@ bool LocalNodeDebug::read_registers(VcpuId id, VcpuRegisters& out) {
 bool LocalNodeDebug::write_registers(VcpuId id, const VcpuRegisters& in) {
   const int i = index_of(id);
   if (i < 0) return false;
-  VcpuState& s = machine_.vcpu(static_cast<usize>(i)).vcpu().state();
+  x86::Vcpu& c = machine_.vcpu(static_cast<usize>(i)).vcpu();
+  VcpuState& s = c.state();
   std::copy(std::begin(in.cpu.gpr), std::end(in.cpu.gpr), s.gpr);
   s.rip = in.cpu.rip;
   constexpr u64 kWritable = x86::kArith | x86::kFlagTF | x86::kFlagIF | x86::kFlagDF | x86::kFlagAC | x86::kFlagRF;
@@ -41,6 +44,7 @@ bool LocalNodeDebug::write_registers(VcpuId id, const VcpuRegisters& in) {
   for (const x86::Seg g : {x86::Seg::Fs, x86::Seg::Gs})
     s.seg[static_cast<unsigned>(g)].base = in.cpu.seg[static_cast<unsigned>(g)].base;
   s.kernel_gs_base = in.kernel_gs_base;
+  x86::set_pkru(c, in.cpu.pkru);
   std::memcpy(static_cast<void*>(&s.fpu), in.fxsave, sizeof in.fxsave);
   if (s.halted && in.cpu.activity != VcpuActivity::Halted) s.halted = false;
   x86::update_mode(s);

@@ -30,6 +30,7 @@ VcpuSnapshot take_snapshot(LocalMachine& machine, usize index) {
   out.efer = s.efer;
   out.dr6 = s.dr[6];
   out.dr7 = s.dr[7];
+  out.pkru = s.pkru;
   out.instructions = s.instructions;
   out.wait_page = s.wait_page.v;
   out.wait_write = s.wait_access == Access::Write;
@@ -83,6 +84,7 @@ std::string dump_text(const VcpuSnapshot& s, const Symbols& symbols) {
   t += fmt::format("GDT={:016x} {:04x} IDT={:016x} {:04x}\n", s.gdtr.base, s.gdtr.limit, s.idtr.base, s.idtr.limit);
   t += fmt::format("CR0={:08x} CR2={:016x} CR3={:016x} CR4={:08x} EFER={:04x} DR6={:08x} DR7={:08x}\n", s.cr0, s.cr2,
                    s.cr3, s.cr4, s.efer, s.dr6, s.dr7);
+  if (s.cr4 & x86::kCr4PKE) t += fmt::format("PKRU={:08x}\n", s.pkru);
   return t;
 }
 }  // namespace pangea::machine

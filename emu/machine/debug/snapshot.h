@@ -19,6 +19,7 @@ struct VcpuSnapshot {
   x86::SegmentRegister seg[6], ldtr, tr;
   x86::TableRegister gdtr, idtr;
   u64 cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0, dr6 = 0, dr7 = 0;
+  u32 pkru = 0;
   u64 instructions = 0;
   u64 wait_page = 0;  // activity WaitsForPage
   u8 wait_write = 0;

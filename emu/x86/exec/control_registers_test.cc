@@ -41,6 +41,22 @@ TEST_F(ControlRegisters, Cr0WpFlushes) {
   EXPECT_FALSE(cached(kData));
 }
 
+TEST_F(ControlRegisters, ProtectionKeysAreSwitchedByCr4) {
+  s().pkru = 3;
+  touch(kData);  // a user page with key 0
+  EXPECT_EQ(mov_to_cr(4, s().cr4 | kCr4PKE), Outcome::Next);
+  EXPECT_FALSE(cached(kData));
+  Target t;
+  expect_fault(translate(*c, kData, Intent::Read, false, t), Vector::PF, kPfPresent | kPfKey);
+  s().gpr[kRax] = 7, s().gpr[kRcx] = 0;
+  EXPECT_EQ(run({0x0f, 0xa2}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRcx] >> 3 & 3, 3u);  // PKU, OSPKE
+  EXPECT_EQ(mov_to_cr(4, s().cr4 & ~kCr4PKE), Outcome::Next);
+  touch(kData);
+  cpuid.set(Feature::pku, false);
+  expect_fault(mov_to_cr(4, s().cr4 | kCr4PKE), Vector::GP);
+}
+
 TEST_F(ControlRegisters, EnteringAndLeavingLongMode) {
   enter(In::Protected);
   s().efer = kEferLME;

@@ -3,6 +3,7 @@
 #include "emu/x86/cpuid.h"
 #include "emu/x86/exec/operand.h"
 #include "emu/x86/msr.h"
+#include "emu/x86/paging.h"
 
 namespace pangea::x86 {
 
@@ -17,8 +18,8 @@ Outcome exec_hlt(Vcpu& c, const Insn&) {
 
 Outcome exec_cpuid(Vcpu& c, const Insn&) {
   VcpuState& s = c.state();
-  CpuidRegs r = cpuid_leaf(c.cpuid(), static_cast<u32>(s.gpr[kRax]), static_cast<u32>(s.gpr[kRcx]), c.id().v,
-                                 s.cr4, s.xcr0, s.xss);
+  CpuidRegs r = cpuid_leaf(c.cpuid(), static_cast<u32>(s.gpr[kRax]), static_cast<u32>(s.gpr[kRcx]), c.id().v, s.cr4,
+                           s.xcr0, s.xss);
   // An APIC that IA32_APIC_BASE has switched off is not shown (SDM Vol. 3A, 11.4.3).
   if (u64 base = 0; static_cast<u32>(s.gpr[kRax]) == 1 && c.ports().apic && c.ports().apic->read_msr(0x1b, base))
     if (!(base & bit(11))) r.edx &= ~static_cast<u32>(bit(9));
@@ -153,7 +154,7 @@ Outcome exec_mwait(Vcpu& c, const Insn&) {
   return Outcome::Pause;
 }
 
-// --- Protection keys ---
+// --- Protection keys. SDM Vol. 3A, 4.6.2. ---
 
 Outcome exec_rdpkru(Vcpu& c, const Insn&) {
   VcpuState& s = c.state();
@@ -163,12 +164,12 @@ Outcome exec_rdpkru(Vcpu& c, const Insn&) {
   s.gpr[kRdx] = 0;
   return Outcome::Next;
 }
+
 Outcome exec_wrpkru(Vcpu& c, const Insn&) {
   VcpuState& s = c.state();
   if (!(s.cr4 & kCr4PKE)) return raise_ud(c);
   if (static_cast<u32>(s.gpr[kRcx]) != 0 || static_cast<u32>(s.gpr[kRdx]) != 0) return raise_gp(c);
-  s.pkru = static_cast<u32>(s.gpr[kRax]);
-  c.tlb().flush_all();
+  set_pkru(c, static_cast<u32>(s.gpr[kRax]));
   return Outcome::Next;
 }
 }  // namespace pangea::x86

@@ -203,11 +203,51 @@ TEST_F(System, CacheLineFlushIsCheckedAsALoad) {
   EXPECT_EQ(s().exception.cr2, 0x7000'0000u);
 }
 
+TEST_F(System, ProtectionKeyRegister) {
+  const auto rdpkru = [&](u64 rcx) {
+    s().gpr[kRcx] = rcx;
+    s().gpr[kRax] = s().gpr[kRdx] = ~u64{0};
+    return run({0x0f, 0x01, 0xee});
+  };
+  const auto wrpkru = [&](u64 rax, u64 rcx, u64 rdx) {
+    s().gpr[kRax] = rax, s().gpr[kRcx] = rcx, s().gpr[kRdx] = rdx;
+    return run({0x0f, 0x01, 0xef});
+  };
+  for (const In mode : {In::Long, In::LongUser, In::Compat, In::Protected, In::Real}) {
+    enter(mode);
+    s().pkru = 0x11;
+    expect_fault(rdpkru(0), Vector::UD);  // CR4.PKE is clear
+    expect_fault(wrpkru(0, 0, 0), Vector::UD);
+    s().cr4 |= kCr4PKE;
+    expect_fault(rdpkru(1), Vector::GP);
+    expect_fault(wrpkru(0, 1, 0), Vector::GP);
+    expect_fault(wrpkru(0, 0, 1), Vector::GP);
+    EXPECT_EQ(s().pkru, 0x11u);
+    EXPECT_EQ(s().gpr[kRdx], 1u);
+    EXPECT_EQ(wrpkru(0xabcd'0000'5555'5554, u64{1} << 32, u64{1} << 32), Outcome::Next) << "the low halves count";
+    EXPECT_EQ(s().pkru, 0x55555554u);
+    EXPECT_EQ(rdpkru(u64{5} << 32), Outcome::Next);
+    EXPECT_EQ(s().gpr[kRax], 0x55555554u);
+    EXPECT_EQ(s().gpr[kRdx], 0u);
+  }
+}
+
+TEST_F(System, WrpkruDropsWhatItForbids) {
+  enter(In::LongUser);
+  s().cr4 |= kCr4PKE;
+  Target t;
+  EXPECT_EQ(translate(*c, kData, Intent::Read, false, t), Outcome::Next);
+  EXPECT_TRUE(cached(kData));
+  s().gpr[kRax] = 1, s().gpr[kRcx] = s().gpr[kRdx] = 0;
+  EXPECT_EQ(run({0x0f, 0x01, 0xef}), Outcome::Next);
+  EXPECT_FALSE(cached(kData));
+  expect_fault(translate(*c, kData, Intent::Read, false, t), Vector::PF, kPfPresent | kPfUser | kPfKey);
+}
+
 TEST_F(System, UndefinedHere) {
   expect_fault(run({0x0f, 0x0b}), Vector::UD);
   expect_fault(run({0x0f, 0x01, 0xc1}), Vector::UD);  // vmcall
   expect_fault(run({0x0f, 0x01, 0xc8}), Vector::UD);  // monitor: not shown
-  expect_fault(run({0x0f, 0x01, 0xee}), Vector::UD);  // rdpkru: CR4.PKE clear
 }
 }  // namespace
 }  // namespace pangea::x86

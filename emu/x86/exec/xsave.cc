@@ -1,15 +1,17 @@
-// The XSAVE family for three components: x87 (0), SSE (1), AVX (2), in the standard and the compacted format. With
-// these three the formats place data alike: AVX follows the header at byte 576 in both. SDM Vol. 1, ch. 13; Vol. 2.
+// The XSAVE family for four components: x87 (0), SSE (1), AVX (2), PKRU (9), in the standard and the compacted format.
+// What must be accessible is the area up to the end of the last component that was asked for, in its initial
+// configuration or not; of a compacted area that is read, the last one that it has. (The manual leaves this open; it is
+// what Intel's processors do.) SDM Vol. 1, ch. 13; Vol. 2.
 //
 // XINUSE is computed from the registers: a component is in use exactly when it differs from its initial configuration.
 // That is the most that the init optimization permits, costs a few compares, and depends on nothing but the state.
 #include "emu/x86/cpuid.h"
 #include "emu/x86/exec/fpu.h"
+#include "emu/x86/paging.h"
 
 namespace pangea::x86 {
 namespace {
-constexpr u64 kX87 = 1, kSseState = 2, kAvxState = 4, kCompacted = bit(63);
-constexpr unsigned kHeader = 512, kExtended = 576, kYmmBytes = 256;
+constexpr unsigned kHeader = 512, kMaxBytes = 2696;
 
 bool all_zero(const void* p, unsigned bytes) {
   u64 any = 0;
@@ -25,9 +27,10 @@ u64 in_use(const VcpuState& s) {
   const FpuState& f = s.fpu;
   const unsigned n = xmm_count(s) * 16;
   u64 used = 0;
-  if (f.fcw != kFcwInit || f.fsw || f.ftw || !all_zero(f.st, sizeof f.st)) used |= kX87;
+  if (f.fcw != kFcwInit || f.fsw || f.ftw || !all_zero(f.st, sizeof f.st)) used |= kX87State;
   if (!all_zero(f.xmm, n)) used |= kSseState;
   if (!all_zero(f.ymm_high, n)) used |= kAvxState;
+  if (s.pkru) used |= kPkruState;
   return used;
 }
 
@@ -43,26 +46,29 @@ Outcome open_xsave_area(Vcpu& c, const Insn& insn, unsigned bytes, Intent intent
   if (gva & 63) return raise_gp(c);
   return area.open(gva, bytes, intent);
 }
-constexpr unsigned area_bytes(u64 components) { return kExtended + (components & kAvxState ? kYmmBytes : 0); }
 
-void put_components(const VcpuState& s, Area& area, u64 components, bool mxcsr) {
+void put_components(const VcpuState& s, Area& area, u64 components, u64 xcomp_bv, bool mxcsr) {
   const FpuState& f = s.fpu;
   const unsigned n = xmm_count(s) * 16;
-  if (components & kX87) {
+  if (components & kX87State) {
     const X87Header h = x87_header(f);
     area.put(0, &h, sizeof h);
     area.put(32, f.st, sizeof f.st);
   }
   if (mxcsr) area.put(24, &f.mxcsr, 8);
   if (components & kSseState) area.put(160, f.xmm, n);
-  if (components & kAvxState) area.put(kExtended, f.ymm_high, n);
+  if (components & kAvxState) area.put(xsave_offset(kAvxState, xcomp_bv), f.ymm_high, n);
+  if (components & kPkruState) {
+    const u64 pkru = s.pkru;
+    area.put(xsave_offset(kPkruState, xcomp_bv), &pkru, sizeof pkru);
+  }
 }
 
 /// XSAVE, XSAVEOPT.
 Outcome save_standard(Vcpu& c, const Insn& insn, bool optimize) {
   const VcpuState& s = c.state();
   const u64 mask = requested(s, s.xcr0);
-  const unsigned bytes = area_bytes(mask);
+  const unsigned bytes = xsave_bytes(mask, 0);
   Area area(c);
   EXEC_TRY(open_xsave_area(c, insn, bytes, Intent::Write, area));
   // The header is read as well: bits that were not asked for stay.
@@ -70,7 +76,7 @@ Outcome save_standard(Vcpu& c, const Insn& insn, bool optimize) {
   EXEC_TRY(memory_operand(c, insn, bytes, Intent::Write, gva));
   EXEC_TRY(read_linear(c, gva + kHeader, &old, 8));
   const u64 used = in_use(s);
-  put_components(s, area, optimize ? mask & used : mask, mask & (kSseState | kAvxState));
+  put_components(s, area, optimize ? mask & used : mask, 0, mask & (kSseState | kAvxState));
   const u64 now = (old & ~mask) | (used & mask);
   area.put(kHeader, &now, 8);
   return Outcome::Next;
@@ -79,14 +85,14 @@ Outcome save_standard(Vcpu& c, const Insn& insn, bool optimize) {
 /// XSAVEC, XSAVES.
 Outcome save_compacted(Vcpu& c, const Insn& insn, u64 allowed) {
   const VcpuState& s = c.state();
-  const u64 mask = requested(s, allowed);
+  const u64 mask = requested(s, allowed), xcomp_bv = mask | kXsaveCompacted;
   Area area(c);
-  EXEC_TRY(open_xsave_area(c, insn, area_bytes(mask), Intent::Write, area));
+  EXEC_TRY(open_xsave_area(c, insn, xsave_bytes(mask, xcomp_bv), Intent::Write, area));
   u64 used = in_use(s);
   if (s.fpu.mxcsr != kMxcsrInit) used |= kSseState;  // MXCSR belongs to SSE here
   const u64 saved = mask & used;
-  put_components(s, area, saved, saved & kSseState);
-  const u64 header[2] = {saved, mask | kCompacted};
+  put_components(s, area, saved, xcomp_bv, saved & kSseState);
+  const u64 header[2] = {saved, xcomp_bv};
   area.put(kHeader, header, sizeof header);
   return Outcome::Next;
 }
@@ -95,7 +101,7 @@ Outcome save_compacted(Vcpu& c, const Insn& insn, u64 allowed) {
 bool header_valid(const u64* header, u64 allowed, bool compacted) {
   const u64 state = header[0], comp = header[1];
   if (compacted) {
-    if ((comp & ~kCompacted & ~allowed) || (state & ~comp)) return false;
+    if ((comp & ~kXsaveCompacted & ~allowed) || (state & ~comp)) return false;
     for (unsigned i = 2; i < 8; ++i)
       if (header[i]) return false;
     return true;
@@ -103,11 +109,12 @@ bool header_valid(const u64* header, u64 allowed, bool compacted) {
   return !(state & ~allowed) && comp == 0 && header[2] == 0;
 }
 
-void load_components(VcpuState& s, const u8* image, u64 mask, u64 present) {
+void load_components(Vcpu& c, const u8* image, u64 mask, u64 present, u64 xcomp_bv) {
+  VcpuState& s = c.state();
   FpuState& f = s.fpu;
   const unsigned n = xmm_count(s) * 16;
-  if (mask & kX87) {
-    if (present & kX87) {
+  if (mask & kX87State) {
+    if (present & kX87State) {
       load_x87(f, image);
     } else {
       init_x87_control(f);
@@ -122,10 +129,15 @@ void load_components(VcpuState& s, const u8* image, u64 mask, u64 present) {
   }
   if (mask & kAvxState) {
     if (present & kAvxState)
-      std::memcpy(f.ymm_high, image + kExtended, n);
+      std::memcpy(f.ymm_high, image + xsave_offset(kAvxState, xcomp_bv), n);
     else
       std::memset(f.ymm_high, 0, n);
     s.upper = all_zero(f.ymm_high, sizeof f.ymm_high) ? Upper::Zero : Upper::Live;
+  }
+  if (mask & kPkruState) {
+    u32 pkru = 0;
+    if (present & kPkruState) std::memcpy(&pkru, image + xsave_offset(kPkruState, xcomp_bv), sizeof pkru);
+    set_pkru(c, pkru);
   }
 }
 
@@ -133,27 +145,34 @@ void load_components(VcpuState& s, const u8* image, u64 mask, u64 present) {
 Outcome restore(Vcpu& c, const Insn& insn, u64 allowed, bool must_compact) {
   VcpuState& s = c.state();
   const u64 mask = requested(s, allowed);
-  const unsigned bytes = area_bytes(mask);
+  alignas(64) u8 image[kMaxBytes];
   Area area(c);
-  EXEC_TRY(open_xsave_area(c, insn, bytes, Intent::Read, area));
-  alignas(64) u8 image[kExtended + kYmmBytes];
+  EXEC_TRY(open_xsave_area(c, insn, kXsaveLegacyBytes, Intent::Read, area));
   EXEC_TRY(area.get(image));
   u64 header[8];
   u32 mxcsr = 0;
   std::memcpy(header, image + kHeader, sizeof header);
   std::memcpy(&mxcsr, image + 24, 4);
-  const bool compacted = header[1] & kCompacted;
+  const bool compacted = header[1] & kXsaveCompacted;
   if (compacted ? !c.cpuid().has(Feature::xsavec) : must_compact) return raise_gp(c);
   if (!header_valid(header, allowed, compacted)) return raise_gp(c);
   const u64 present = header[0] & mask;
   // Standard format: MXCSR is loaded with SSE or AVX, in use or not. Compacted: it goes with SSE.
   const bool take_mxcsr = compacted ? (present & kSseState) != 0 : (mask & (kSseState | kAvxState)) != 0;
   if (take_mxcsr && (mxcsr & kMxcsrReserved)) return raise_gp(c);
+  const u64 xcomp_bv = header[1];
+  const u64 in_area = compacted ? mask & xcomp_bv : mask;
+  u64 gva = 0;
+  EXEC_TRY(memory_operand(c, insn, xsave_bytes(in_area, xcomp_bv), Intent::Read, gva));
+  for (const XsaveComponent& k : kXsaveComponents) {
+    const u32 at = xsave_offset(k.bit, xcomp_bv);
+    if (in_area & k.bit) EXEC_TRY(read_linear(c, gva + at, image + at, k.bytes));
+  }
   if (take_mxcsr)
     s.fpu.mxcsr = mxcsr;
   else if (mask & kSseState)
     s.fpu.mxcsr = kMxcsrInit;
-  load_components(s, image, mask, present);
+  load_components(c, image, mask, present, xcomp_bv);
   return Outcome::Next;
 }
 }  // namespace

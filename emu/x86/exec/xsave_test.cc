@@ -1,5 +1,6 @@
 // The XSAVE family: headers, formats, the init optimization, refusals. SDM Vol. 1, ch. 13.
 #include "emu/x86/exec/exec_fixture.h"
+#include "emu/x86/exec/fpu.h"
 
 namespace pangea::x86 {
 namespace {
@@ -161,6 +162,140 @@ TEST_F(Xsave, NothingIsWrittenBeforeAllIsChecked) {
   const FpuState saved = f();
   expect_fault(xrstor(), Vector::PF);
   EXPECT_TRUE(same(f(), saved));
+}
+
+class XsavePkru : public Xsave {
+ public:
+  static constexpr u64 kStandard = 2688;
+  XsavePkru() {
+    s().xcr0 = 0x207;
+    s().pkru = 0x55555554;
+    mask(0x207);
+    std::memset(bytes_at(kData), 0xee, 4096);
+    std::memset(bytes_at(kData + 512), 0, 64);
+    poke<u32>(kData + 24, kMxcsrInit);
+  }
+  u64 quad(u64 offset) { return peek_at(kData + offset); }
+  static constexpr u64 kUntouched = 0xeeee'eeee'eeee'eeee;
+};
+
+TEST_F(XsavePkru, StandardFormatKeepsIntelsPlace) {
+  for (const bool optimize : {false, true}) {
+    poke<u64>(kData + kStandard, kUntouched);
+    EXPECT_EQ(optimize ? xsaveopt() : xsave(), Outcome::Next);
+    EXPECT_EQ(xstate_bv(), 0x200u);
+    EXPECT_EQ(xcomp_bv(), 0u);
+    EXPECT_EQ(quad(kStandard), 0x55555554u);
+    for (u64 at : {u64{832}, kStandard - 8, kStandard + 8}) EXPECT_EQ(quad(at), kUntouched) << at;
+  }
+  s().pkru = 0;
+  EXPECT_EQ(xrstor(), Outcome::Next);
+  EXPECT_EQ(s().pkru, 0x55555554u);
+  poke<u64>(kData + 512, 0);
+  EXPECT_EQ(xrstor(), Outcome::Next);
+  EXPECT_EQ(s().pkru, 0u) << "absent from XSTATE_BV: its initial value";
+  EXPECT_EQ(xsaveopt(), Outcome::Next);
+  EXPECT_EQ(xstate_bv(), 0u);
+  EXPECT_EQ(quad(kStandard), 0x55555554u) << "in its initial configuration: XSAVEOPT leaves it";
+  EXPECT_EQ(xsave(), Outcome::Next);
+  EXPECT_EQ(quad(kStandard), 0u) << "XSAVE does not";
+}
+
+TEST_F(XsavePkru, CompactedFormatPutsItBehindWhatIsThere) {
+  EXPECT_EQ(xsavec(), Outcome::Next);
+  EXPECT_EQ(xstate_bv(), 0x200u);
+  EXPECT_EQ(xcomp_bv(), kCompact | 0x207);
+  EXPECT_EQ(quad(832), 0x55555554u);
+  EXPECT_EQ(quad(840), kUntouched);
+  mask(0x201);
+  EXPECT_EQ(xsaves(), Outcome::Next);
+  EXPECT_EQ(xcomp_bv(), kCompact | 0x201);
+  EXPECT_EQ(quad(576), 0x55555554u);
+  EXPECT_EQ(quad(584), kUntouched);
+  // XCOMP_BV places it, not what XRSTOR is asked for.
+  mask(0x200);
+  s().pkru = 0;
+  EXPECT_EQ(xrstor(), Outcome::Next);
+  EXPECT_EQ(s().pkru, 0x55555554u);
+  poke<u64>(kData + 520, kCompact | 0x207);
+  poke<u64>(kData + 832, 0x0000'0bad'0000'0004);  // the upper half means nothing
+  EXPECT_EQ(xrstors(), Outcome::Next);
+  EXPECT_EQ(s().pkru, 4u);
+  mask(7);
+  EXPECT_EQ(xrstor(), Outcome::Next);
+  EXPECT_EQ(s().pkru, 4u) << "not asked for";
+  mask(0x207);
+  poke<u64>(kData + 520, kCompact | 7);
+  poke<u64>(kData + 512, 0);
+  EXPECT_EQ(xrstor(), Outcome::Next);
+  EXPECT_EQ(s().pkru, 0u) << "not in the area: its initial value";
+}
+
+TEST_F(XsavePkru, Xcr0Decides) {
+  const auto xsetbv = [&](u64 value) {
+    mask(value);
+    s().gpr[kRcx] = 0;
+    return run({0x0f, 0x01, 0xd1});
+  };
+  EXPECT_EQ(xsetbv(0x203), Outcome::Next);  // it needs no other
+  EXPECT_EQ(s().xcr0, 0x203u);
+  expect_fault(xsetbv(0x200), Vector::GP);
+  expect_fault(xsetbv(0x407), Vector::GP);
+  EXPECT_EQ(xsetbv(7), Outcome::Next);
+  mask(0x207);
+  EXPECT_EQ(xsave(), Outcome::Next);
+  EXPECT_EQ(xstate_bv(), 0u);
+  EXPECT_EQ(quad(kStandard), kUntouched);
+  poke<u64>(kData + 512, 0x200);
+  expect_fault(xrstor(), Vector::GP);
+  cpuid.set(Feature::pku, false);
+  expect_fault(xsetbv(0x207), Vector::GP);
+}
+
+// What has to be accessible, as an Intel processor of 2023 has it for its components 5 to 7: the area up to the end of
+// the last component that was asked for, and of a compacted one that is read, the last that is there.
+TEST_F(XsavePkru, WhatMustBeAccessible) {
+  s().fpu.xmm[0][0] = 1;
+  poke<u32>(kData + 0x1000 - 832 + 24, kMxcsrInit);
+  s().gpr[kRbx] = kData + 0x1000 - 832;  // AVX ends with the page
+  std::memset(bytes_at(s().gpr[kRbx] + 512), 0, 64);
+  set_pte(kData + 0x1000, 0);
+  s().pkru = 0;
+  expect_fault(xsave(), Vector::PF, kPfWrite);
+  expect_fault(xsaveopt(), Vector::PF, kPfWrite);
+  expect_fault(xsavec(), Vector::PF, kPfWrite);
+  expect_fault(xrstor(), Vector::PF);
+  EXPECT_EQ(s().fpu.xmm[0][0], 1) << "nothing was loaded";
+  mask(7);
+  EXPECT_EQ(xsave(), Outcome::Next);
+  EXPECT_EQ(xrstor(), Outcome::Next);
+  mask(0x203);
+  EXPECT_EQ(xsavec(), Outcome::Next);  // without AVX it ends at byte 584
+  EXPECT_EQ(xrstor(), Outcome::Next);
+  mask(0x207);
+  EXPECT_EQ(xrstor(), Outcome::Next) << "nothing of it is behind byte 584";
+  poke<u64>(s().gpr[kRbx] + 520, kCompact | 0x207);
+  expect_fault(xrstor(), Vector::PF);
+  mask(7);
+  EXPECT_EQ(xrstor(), Outcome::Next);
+}
+
+TEST_F(XsavePkru, WhatItForbidsTakesEffectAtOnce) {
+  enter(In::LongUser);
+  s().cr4 |= kCr4PKE;
+  s().xcr0 = 0x207;
+  s().gpr[kRbx] = kData;
+  s().pkru = 0;
+  set_pte(kData + 0x1000, (kData + 0x1000) | 7 | u64{9} << 59);
+  Target t;
+  EXPECT_EQ(translate(*c, kData + 0x1000, Intent::Write, false, t), Outcome::Next);
+  poke<u64>(kData + 512, 0x200);
+  poke<u64>(kData + kStandard, 2u << 18);
+  mask(0x200);
+  EXPECT_EQ(xrstor(), Outcome::Next);
+  EXPECT_EQ(translate(*c, kData + 0x1000, Intent::Read, false, t), Outcome::Next);
+  expect_fault(translate(*c, kData + 0x1000, Intent::Write, false, t), Vector::PF,
+               kPfPresent | kPfWrite | kPfUser | kPfKey);
 }
 
 TEST_F(Xsave, AcrossAPageEnd) {
