@@ -22,10 +22,10 @@ struct BlockKey {
   bool operator==(const BlockKey&) const = default;
 };
 /// Careful: memory goes through bounce accesses (MMIO, page crossing, segment checks). One: a single instruction, never
-/// linked, returns to the dispatcher. Unmerged: every access has a check of its own; PerTurn: no check is for more than
-/// one turn of a loop (regions.h). Shadowed: the instruction before was an STI that was done in place, so no interrupt
-/// may come before the first instruction has retired.
-enum Kind : u32 { kPlain = 0, kCareful = 1, kOne = 2, kUnmerged = 4, kPerTurn = 8, kShadowed = 16 };
+/// linked, returns to the dispatcher. Unmerged: every access has a check of its own; ShortRanges: no check is for
+/// more than two turns of a loop (regions.h). Shadowed: the instruction before was an STI that was done in place, so no
+/// interrupt may come before the first instruction has retired.
+enum Kind : u32 { kPlain = 0, kCareful = 1, kOne = 2, kUnmerged = 4, kShortRanges = 8, kShadowed = 16 };
 
 /// Hot code that jumps back to its own start becomes one block of several turns: what a block costs (count, poll, range
 /// checks) is then paid once for all of them. Between turns the jump is a way out if it is not taken.

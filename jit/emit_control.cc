@@ -59,7 +59,7 @@ void Emitter::exit_to(u64 rip) {
 /// Kind of the block that a direct jump leads to. The rest of a turn that was left because of a range goes on turn by
 /// turn.
 u32 Emitter::kind_of(u64 rip) const {
-  return (block_.key.kind & kPerTurn) && options_.turns == 1 && rip <= rip_ ? kPerTurn : kPlain;
+  return (block_.key.kind & kShortRanges) && options_.turns == 1 && rip <= rip_ ? kShortRanges : kPlain;
 }
 
 /// Jumps to (or calls, for the return stack) the block at `rip`.

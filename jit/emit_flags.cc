@@ -53,6 +53,7 @@ void Emitter::compute_liveness() {
 
 /// Host RFLAGS -> memory. RAX is lost. Two stores, since a merge of AH and AL would stall.
 void Emitter::store_host_flags() {
+  touch_t1();
   a_.lahf();
   a_.store_ah(gs_at(kOffFlags + 1));
   a_.seto_mem(gs_at(kOffFlags));
@@ -85,6 +86,7 @@ void Emitter::load_flags() {
     flags_ = Flags::Host;
   }
   if (flags_ != Flags::Memory) return;
+  touch_t1();
   a_.load_zx8(RAX, gs_at(kOffFlags));
   a_.b(0x04);  // add al, 127: OF from the saved bit
   a_.b(0x7f);
@@ -95,6 +97,7 @@ void Emitter::load_flags() {
 
 /// Host RFLAGS by the recipe. `loaded`: RAX holds the operand from memory.
 void Emitter::emit_recipe(const Recipe& r, bool loaded) {
+  touch_t1();
   const auto host_of = [&](u8 n) -> u8 {
     return n == Recipe::kOperand ? (loaded ? u8{RAX} : u8{kNoReg}) : u8{kHostOf[n]};
   };
@@ -165,6 +168,7 @@ bool Emitter::emit_keeping_operand(const Insn& i, const HostMem& mem) {
   if (!r.uses_operand() || !flags_last()) return false;
   const bool changes = r.op == Recipe::Add || r.op == Recipe::Sub;
   if (r.a != Recipe::kOperand && !pinned(r.a)) return false;  // it would need RAX, too
+  touch_t1();
   load_sized(RAX, mem, r.bytes);
   a_.store(gs_at(off_scratch(kScratchOperand)), RAX);
   flags_from_ = a_.here();

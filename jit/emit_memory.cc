@@ -30,6 +30,7 @@ bool Emitter::constant_address(const Insn& i, u64& gva) const {
 }
 
 void Emitter::effective_address(const Insn& i) {
+  touch_t1();
   u64 constant = static_cast<u64>(i.disp);
   if (i.rip_relative) constant += rip_ + i.length;
   if (i.base == Reg::None && i.index == Reg::None) {
@@ -101,6 +102,7 @@ void Emitter::entry_index() {
 
 /// kT0 = GVA -> host pointer; slow_ = what follows when the TLB says no.
 void Emitter::fast_check(unsigned size, bool write) {
+  touch_t1();
   const i32 entries = off_entries(bank());
   slow_ = Cold{};
   slow_.retry = a_.here();
@@ -108,7 +110,9 @@ void Emitter::fast_check(unsigned size, bool write) {
   slow_.insn = static_cast<u16>(index_);
   slow_.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
   slow_.size = static_cast<u16>(size);
-  if (options_.hints && !write) slow_.hint = options_.hints->slot(Gpa{block_.key.gpa.v + (rip_ - block_.key.rip)});
+  // Where a range moves on with a loop its address is known early, and a hint would be one more load.
+  if (options_.hints && !write && options_.turns == 1)
+    slow_.hint = options_.hints->slot(Gpa{block_.key.gpa.v + (rip_ - block_.key.rip)});
   if (slow_.hint == Hints::kNone)
     entry_index();
   else
@@ -136,6 +140,7 @@ u8* Emitter::correct_hint(const Cold& c, u8*& look) {
 }
 
 HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
+  touch_t1();
   const u64 page = gva & ~kPageMask;
   const i32 entry =
       off_entries(bank()) + static_cast<i32>(((gva >> kPageShift) & (kTlbEntries - 1)) * sizeof(TlbEntry));
@@ -158,41 +163,6 @@ HostMem Emitter::check_constant(u64 gva, unsigned size, bool write) {
   c.recipe = flags_ == Flags::Recipe ? recipe_.pack() : 0;
   colds_.push_back(c);
   return at(kT0, static_cast<i32>(gva & kPageMask));
-}
-
-HostMem Emitter::region_access(const AccessPlan& plan) {
-  const Region& g = plan_.regions[plan.region];
-  const HostMem slot = gs_at(off_scratch(static_cast<Scratch>(kScratchRegions + plan.region)));
-  if (!plan.first) {
-    if (t0_region_ != plan.region) a_.load(kT0, slot);
-    t0_region_ = plan.region;
-    return at(kT0, plan.offset);
-  }
-  clobber_flags();
-  if (g.index != Region::kNoIndex) {
-    HostMem m{kHostOf[g.base], kHostOf[g.index], g.scale, false, g.lo};
-    if (m.base == kNoReg) {
-      a_.load(kT0, gs_at(off_gpr(g.base)));
-      m.base = kT0;
-    }
-    if (m.index == kNoReg) {
-      a_.load(kT1, gs_at(off_gpr(g.index)));
-      m.index = kT1;
-    }
-    a_.lea(kT0, m);
-  } else if (pinned(g.base)) {
-    a_.lea(kT0, at(kHostOf[g.base], g.lo));
-  } else {
-    a_.load(kT0, gs_at(off_gpr(g.base)));
-    if (g.lo) a_.lea(kT0, at(kT0, g.lo));
-  }
-  fast_check(g.bytes, g.write);
-  slow_.kind = Cold::Unmerge;
-  slow_.value = rip_;
-  colds_.push_back(slow_);
-  a_.store(slot, kT0);
-  t0_region_ = plan.region;
-  return at(kT0, plan.offset);
 }
 
 HostMem Emitter::operand(const Insn& i, unsigned size, bool read, bool write) {

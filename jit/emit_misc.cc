@@ -30,6 +30,10 @@ void Emitter::do_Lea(const Insn& i) {
     a_.lea(dst, m, i.opsize == 8);
     return;
   }
+  if (u64 constant = 0; dst != kNoReg && i.opsize == 8 && constant_address(i, constant)) {
+    a_.mov_imm(dst, constant);
+    return;
+  }
   touch_t0();
   effective_address(i);
   write_guest(i.reg, kT0, i.opsize);

@@ -50,7 +50,8 @@ Emitter::Emitter(HostAsm asm_, Block& block, std::span<const Insn> insns, const 
 
 bool Emitter::emit() {
   if (bits64() && !(block_.key.kind & (kCareful | kOne | kUnmerged))) {
-    plan_ = plan_regions(insns_, options_.turns, block_.key.kind & kPerTurn);
+    plan_ = plan_regions(insns_, options_.turns, block_.key.kind & kShortRanges);
+    plan_early_check();
   }
   compute_liveness();
   shadowed_ = block_.key.kind & kShadowed;
@@ -119,9 +120,13 @@ bool Emitter::emit_insn() {
   count_block();
   block_.insns.push_back({static_cast<u16>(a_.size()), static_cast<u16>(rip_ - block_.key.rip), flags_ == Flags::Host,
                           waits_for_fpu(i), shadowed_, 0, flags_ == Flags::Recipe ? recipe_.pack() : 0});
+  if (index_ == 0 && early_check_ != AccessPlan::kNone) region_check(early_check_);
   before_insn(i);
   careful_access_ = false;
   access_slot_ = 0;
+  const bool spares = spares_t1(i);
+  t1_may_point_ = spares && i.row->cls == IsaClass::Copy && !i.row->flags_read && !i.row->flags_written;
+  if (!spares) touch_t1();
   if (i.row->cls == IsaClass::Exec || forbidden(i, block_.key.mode)) {
     if (forbidden(i, block_.key.mode) || !emit_in_place(i)) emit_exec();
   } else if (i.row->cls == IsaClass::Control) {
@@ -242,12 +247,16 @@ void Emitter::emit_cold() {
         a_.call_to(stubs_.exec);
         a_.jmp_to(c.retry);
         break;
-      case Cold::Unmerge:
-        save_cold(c);
+      case Cold::Unmerge: {
+        const bool loop = options_.turns > 1 && !(block_.key.kind & kShortRanges);
+        if (!loop) save_cold(c);
         correct_count(surplus(c.insn, c.insn));
-        link_to(c.value, (options_.turns > 1 && !(block_.key.kind & kPerTurn) ? kPerTurn : kUnmerged) |
-                             (block_.insns[c.insn].shadowed ? kShadowed : 0u));
+        link_to(c.value,
+                (options_.turns > 1 && !(block_.key.kind & kShortRanges) ? kShortRanges : kUnmerged) |
+                    (block_.insns[c.insn].shadowed ? kShadowed : 0u),
+                Jump::Jmp, loop ? c.recipe : 0);
         break;
+      }
       case Cold::Link: {
         Link& l = block_.links[c.link];
         l.unlinked = a_.here();

@@ -111,13 +111,20 @@ class Emitter {
   HostMem check_constant(u64 gva, unsigned size, bool write);
   void commit_access();  // after a careful write
   HostMem stack_operand(i32 delta, unsigned bytes, bool read, bool write, u8 base = kGuestRsp);  // [base + delta]
-  HostMem region_access(const AccessPlan& plan);
   void fast_check(unsigned size, bool write);
   void entry_index();
   u8* correct_hint(const Cold& c, u8*& look);
-  void touch_t0() { t0_region_ = AccessPlan::kNone; }  // kT0 is about to hold something else
   void add_sp(i64 delta);
   bool sp_waits() const;
+
+  // emit_regions.cc
+  void touch_t0();                                     // kT0 is about to hold something else
+  void touch_t1() { t1_region_ = AccessPlan::kNone; }  // kT1 likewise
+  static bool spares_t1(const Insn& i);                // its emission leaves kT1 alone, but for what calls touch_t1()
+  HostMem region_access(const AccessPlan& plan);
+  HostMem region_pointer(u8 region, i32 offset);
+  void region_check(u8 region);
+  void plan_early_check();
 
   // emit_native.cc
   Assignment assign(const Insn& i, bool accumulator);
@@ -227,10 +234,14 @@ class Emitter {
   std::array<u16, kMaxInsns> live_after_{};
   std::vector<Cold> colds_;
   RegionPlan plan_;
-  Cold slow_{};                       // what a failed fast_check() needs; `kind` is the caller's
-  bool upper_marked_ = false;         // VcpuState::upper is known to be Live
-  i64 pending_sp_ = 0;                // not yet added to RSP: the next instruction does not look at it
-  u8 t0_region_ = AccessPlan::kNone;  // region whose pointer kT0 holds
+  Cold slow_{};                         // what a failed fast_check() needs; `kind` is the caller's
+  bool upper_marked_ = false;           // VcpuState::upper is known to be Live
+  i64 pending_sp_ = 0;                  // not yet added to RSP: the next instruction does not look at it
+  u8 t0_region_ = AccessPlan::kNone;    // region whose pointer kT0 holds
+  u8 t1_region_ = AccessPlan::kNone;    // likewise kT1: it is also in its slot
+  bool t1_may_point_ = false;           // the current instruction can have its memory operand off kT1
+  u32 in_slot_ = 0;                     // regions whose pointer is in its slot, too
+  u8 early_check_ = AccessPlan::kNone;  // region that is checked at the start of the block
 };
 
 /// Descriptor of an access, as the miss and bounce stubs get it in EAX.

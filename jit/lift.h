@@ -12,6 +12,10 @@ struct Lifted {
   unsigned bytes = 0;
   PageNumber pages[2];
   unsigned page_count = 1;
+  void clear() {
+    count = bytes = 0;
+    page_count = 1;
+  }
 };
 /// Decodes from state.rip until the block ends: a branch, a form that ends blocks, the end of the page, `max`
 /// instructions. Only the first instruction may reach into the next page. `first`: where the first byte is

@@ -41,18 +41,18 @@ bool stack_access(const Insn& i, StackAccess& a) {
 
 class Planner {
  public:
-  Planner(std::span<const Insn> insns, unsigned turns, bool per_turn)
+  Planner(std::span<const Insn> insns, unsigned turns, bool short_ranges)
       : insns_(insns),
         turn_(insns.size() / turns),
-        per_turn_(per_turn),
-        max_bytes_(turns > 1 && !per_turn ? RegionPlan::kMaxBytesOfTurns : RegionPlan::kMaxBytes) {
+        short_ranges_(short_ranges),
+        max_bytes_(turns > 1 && !short_ranges ? RegionPlan::kMaxBytesOfTurns : RegionPlan::kMaxBytes) {
     close_all();
   }
 
   RegionPlan run() {
     for (unsigned k = 0; k < insns_.size(); ++k) {
       const Insn& i = insns_[k];
-      if (per_turn_ && k % turn_ == 0) close_all();
+      if (short_ranges_ && k % (2 * turn_) == 0) close_all();
       if (i.row->cls == IsaClass::Exec || control_id(i) == EmitId::Pause) {
         close_all();
         continue;
@@ -225,7 +225,7 @@ class Planner {
     i64 delta = 0;
   };
   usize turn_;  // instructions of a turn
-  bool per_turn_;
+  bool short_ranges_;
   i64 max_bytes_;
   int open_[16];  // by base register: its region, or -1
   i64 delta_[16] = {};
@@ -247,7 +247,7 @@ OperandAccess operand_access(const Insn& i) {
   return a;
 }
 
-RegionPlan plan_regions(std::span<const Insn> insns, unsigned turns, bool per_turn) {
-  return Planner(insns, turns, per_turn).run();
+RegionPlan plan_regions(std::span<const Insn> insns, unsigned turns, bool short_ranges) {
+  return Planner(insns, turns, short_ranges).run();
 }
 }  // namespace pangea::jit

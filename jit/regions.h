@@ -8,8 +8,8 @@
 // itself: so nothing faults early and nothing is checked twice.
 //
 // In a block that has several turns of a loop (block.h) ranges go on over the turns: bases move by constants there.
-// Such a range fails once before each page end. The loop then goes on in the variant whose ranges end with a turn
-// (kPerTurn), for as many turns, and comes back.
+// Such a range fails once before each page end. The loop then goes on in the variant whose ranges are for two turns
+// each (kShortRanges), for as many turns, and comes back.
 #pragma once
 #include <array>
 #include <span>
@@ -45,8 +45,9 @@ struct RegionPlan {
   std::array<AccessPlan, kMaxInsns> operand;  // the ModRM memory operand
   std::array<AccessPlan, kMaxInsns> stack;    // the implicit access of PUSH, POP, CALL, RET, LEAVE
 };
-/// Plans a block of 64-bit code. `turns`: of a loop, which it has; `per_turn`: no range goes on over them.
-RegionPlan plan_regions(std::span<const x86::Insn> insns, unsigned turns = 1, bool per_turn = false);
+/// Plans a block of 64-bit code. `turns`: of a loop, which it has; `short_ranges`: no range goes on over more than two
+/// of them.
+RegionPlan plan_regions(std::span<const x86::Insn> insns, unsigned turns = 1, bool short_ranges = false);
 
 /// Size and direction of an instruction's ModRM memory operand.
 struct OperandAccess {

@@ -130,7 +130,8 @@ Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target
     evict_all(r);
     return Outcome::Next;  // the vCPU may have been parked: the page of `first` may be gone
   }
-  Lifted lifted;
+  Lifted& lifted = lifted_;
+  lifted.clear();
   unsigned most = key.kind & kOne ? 1 : kMaxInsns;
   if (options_.torture_seed && most > 1) most = 1 + static_cast<unsigned>(r.dice.below(8));
   if (const Outcome o = lift(r.c, first, most, lifted); o != Outcome::Next) return o;
@@ -158,7 +159,7 @@ Block* Translator::emit_block(const BlockKey& key, Lifted& lifted, bool hot) {
   block->page_count = lifted.page_count;
   block->guest_bytes = static_cast<u16>(lifted.bytes);
   Emitter e(HostAsm(cache_.next(), cache_.end()), *block, {lifted.insns.data(), lifted.count}, stubs_,
-            {options_.count_instructions, hot && !(key.kind & kPerTurn) ? &hints_ : nullptr, turns});
+            {options_.count_instructions, hot && !(key.kind & kShortRanges) ? &hints_ : nullptr, turns});
   PANGEA_ASSERT(e.emit());
   cache_.commit(e.code().here());
   stats_.translated_instructions += lifted.count;

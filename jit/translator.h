@@ -72,6 +72,7 @@ class Translator final : public x86::Engine {
   mutable std::recursive_mutex mutex_;  // recursive: a page walk while translating may kill blocks of a page-table page
   BlockMap map_;
   Hints hints_;
+  Lifted lifted_;                        // of the block under way: to make it anew each time costs more than to decode
   std::unordered_set<u64> ready_pages_;  // marked kHasCode, and no write tag exists
   u64 losses_ = 0;                       // counts code_page_lost
   std::vector<std::unique_ptr<Runner>> runners_;

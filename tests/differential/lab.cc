@@ -85,7 +85,7 @@ Leftovers leftovers(const Sequence& s, const Machine& native) {
   if (native.fault != static_cast<int>(Vector::PF) || !instruction_at(s, native.rip, i)) return l;
   if ((i.row->attr & kVsib) && i.op_bytes[0] == 16) l.upper_half = i.reg;
   l.mxcsr = std::strcmp(i.row->name, "vcvtps2ph") == 0;
-  l.memory = std::strcmp(i.row->name, "fstp") == 0 && i.op_bytes[0] == 10;
+  l.memory = (std::strcmp(i.row->name, "fstp") == 0 && i.op_bytes[0] == 10) || std::strcmp(i.row->name, "fbstp") == 0;
   l.mmx_top = (i.row->attr & kMmx) && top_of_stack(native) == 0;
   l.only_page = i.row->cls == IsaClass::Exec && i.row->id == static_cast<u16>(ExecId::vmaskmov);
   return l;

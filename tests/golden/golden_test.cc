@@ -30,7 +30,7 @@ struct Way {
 constexpr Way User{"user", kLong | Mode::kUser}, Kernel{"kernel", kLong},
     Hot{"user, hot", kLong | Mode::kUser, kPlain, true},
     Turns{"user, hot, two turns", kLong | Mode::kUser, kPlain, true, 2},
-    PerTurn{"user, hot, two turns, a range for each", kLong | Mode::kUser, kPerTurn, false, 2},
+    ShortRanges{"user, hot, four turns, a range for two", kLong | Mode::kUser, kShortRanges, false, 4},
     Unmerged{"user, unmerged", kLong | Mode::kUser, kUnmerged},
     Careful{"user, careful", kLong | Mode::kUser, kCareful | kOne},
     One{"user, one instruction", kLong | Mode::kUser, kOne}, KernelSmap{"kernel under SMAP", kLong | Mode::kSmap},
@@ -43,7 +43,7 @@ constexpr Way User{"user", kLong | Mode::kUser}, Kernel{"kernel", kLong},
 #define CODE_Kernel CODE_User
 #define CODE_Hot CODE_User
 #define CODE_Turns CODE_User
-#define CODE_PerTurn CODE_User
+#define CODE_ShortRanges CODE_User
 #define CODE_Unmerged CODE_User
 #define CODE_Careful CODE_User
 #define CODE_One CODE_User
