@@ -45,6 +45,7 @@ static const struct {
     {"unmap-shootdown", check_unmap_shootdown},
     {"protect-shootdown", check_protect_shootdown},
     {"map-storm", check_map_storm},
+    {"protection-keys", check_protection_keys},
     {"fork-exec", check_fork_exec},
     {"copy-on-write", check_copy_on_write},
     {"pipe-stream", check_pipe_stream},

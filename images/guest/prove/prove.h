@@ -68,6 +68,8 @@ bool check_false_sharing(Prove* p);
 bool check_unmap_shootdown(Prove* p);
 bool check_protect_shootdown(Prove* p);
 bool check_map_storm(Prove* p);
+// keys.c
+bool check_protection_keys(Prove* p);
 // process.c
 bool check_fork_exec(Prove* p);
 bool check_copy_on_write(Prove* p);
