@@ -41,7 +41,7 @@ Result<NodeWish> decode_wish(Bytes bytes) {
 
 transport::PeerLimits peer_limits(bool one_computer) {
   transport::PeerLimits limits;
-  limits.silence_ns = one_computer ? 5 * kSecond : kSecond + kSecond / 2;
+  limits.silence_ns = one_computer ? 5 * kSecond : 3 * kSecond;
   return limits;
 }
 
