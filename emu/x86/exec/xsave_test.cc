@@ -269,11 +269,14 @@ TEST_F(XsavePkru, WhatMustBeAccessible) {
   mask(7);
   EXPECT_EQ(xsave(), Outcome::Next);
   EXPECT_EQ(xrstor(), Outcome::Next);
+  s().gpr[kRbx] = kData + 0x1000 - 640;
+  std::memset(bytes_at(s().gpr[kRbx] + 512), 0, 64);
   mask(0x203);
   EXPECT_EQ(xsavec(), Outcome::Next);  // without AVX it ends at byte 584
   EXPECT_EQ(xrstor(), Outcome::Next);
   mask(0x207);
   EXPECT_EQ(xrstor(), Outcome::Next) << "nothing of it is behind byte 584";
+  s().gpr[kRbx] = kData + 0x1000 - 832;
   poke<u64>(s().gpr[kRbx] + 520, kCompact | 0x207);
   expect_fault(xrstor(), Vector::PF);
   mask(7);
