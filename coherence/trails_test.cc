@@ -186,5 +186,29 @@ TEST(Holds, LastLongerWherePagesTakeLongToCome) {
   holds.installed(page, 0, 2000);
   EXPECT_EQ(holds.held_until_ns(page), 2050u);
 }
+
+// The protocol tells how long each page took: over a slow link a page stays for longer than the minimum.
+TEST(Holds, AProtocolOnASlowLinkKeepsPagesForLonger) {
+  constexpr u64 kSlow = 80'000;  // ns from a request to its page
+  TestNet net(2, [](Config& c) { c.min_hold_ns = 50, c.max_hold_ns = 100'000; });
+  const auto comes_to_1 = [&](u64 page) {
+    net.write(1, page);
+    net.now += kSlow;
+    net.settle();
+    ASSERT_EQ(net.right(1, page), Right::Write);
+  };
+  for (u64 page = 0; page < 15; ++page) comes_to_1(page);
+  net.now += 1'000'000;
+  comes_to_1(15);
+  net.step(1, Retired{0});
+  net.write(0, 15);
+  net.settle();
+  EXPECT_EQ(net.right(0, 15), Right::None);
+  EXPECT_GT(net.at(1).next_deadline_ns(), net.now + kSlow / 16);
+  net.now = net.at(1).next_deadline_ns();
+  net.step(1, Tick{});
+  net.settle();
+  EXPECT_EQ(net.right(0, 15), Right::Write);
+}
 }  // namespace
 }  // namespace pangea::coherence
