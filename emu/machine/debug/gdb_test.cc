@@ -62,6 +62,7 @@ TEST(GdbRegisters, BlockRoundTrip) {
   for (unsigned i = 0; i < 16; ++i) r.cpu.gpr[i] = 0x1111111111111111ULL * i;
   r.cpu.rip = 0xffffffff81000000;
   r.cpu.cr3 = 0x1234000;
+  r.cpu.pkru = 0x55555554;
   r.fxsave[160] = 0x5a;
   const std::string block = gdb_read_all(r);
   EXPECT_EQ(gdb_read(r, 0), "0000000000000000");
@@ -70,6 +71,7 @@ TEST(GdbRegisters, BlockRoundTrip) {
   VcpuRegisters copy;
   EXPECT_TRUE(gdb_write_all(copy, block));
   EXPECT_EQ(gdb_read_all(copy), block);
+  EXPECT_EQ(copy.cpu.pkru, 0x55555554u);
   EXPECT_FALSE(gdb_write_all(copy, block.substr(2)));
   EXPECT_FALSE(gdb_write_all(copy, block + "00"));
   EXPECT_FALSE(gdb_write(copy, gdb_register_count(), "00"));

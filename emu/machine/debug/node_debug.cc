@@ -44,7 +44,11 @@ bool LocalNodeDebug::write_registers(VcpuId id, const VcpuRegisters& in) {
   for (const x86::Seg g : {x86::Seg::Fs, x86::Seg::Gs})
     s.seg[static_cast<unsigned>(g)].base = in.cpu.seg[static_cast<unsigned>(g)].base;
   s.kernel_gs_base = in.kernel_gs_base;
-  x86::set_pkru(c, in.cpu.pkru);
+  if (in.cpu.pkru != s.pkru) {
+    c.unpark();  // its soft TLB is touched: for its thread, which stands still
+    x86::set_pkru(c, in.cpu.pkru);
+    c.park();
+  }
   std::memcpy(static_cast<void*>(&s.fpu), in.fxsave, sizeof in.fxsave);
   if (s.halted && in.cpu.activity != VcpuActivity::Halted) s.halted = false;
   x86::update_mode(s);
