@@ -1,6 +1,7 @@
 // YMM state: what keeps it, what clears it, what forbids it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "jit/fixture.h"
@@ -183,6 +184,99 @@ TEST_F(Avx, CompatibilityMode) {
   EXPECT_EQ(s().fpu.xmm[7][3], 0);
   EXPECT_EQ(s().fpu.xmm[8][3], 0x18);
   EXPECT_TRUE(upper_is(8, 0x88));
+}
+
+// Gathers by the host's own, with pages that the TLB has: the load before them sees to that.
+class Gather : public Avx {
+ protected:
+  static constexpr unsigned kMissing = 3;  // page of the data without a frame
+  Gather() {
+    f.put64(0x4000 + 8 * kMissing, 0);
+    f.put64(0x4000 + 8, f.get64(0x4000 + 8 * 2));  // the second page's frame is not the first one's neighbour
+    for (u64 k = 0; k < 4096; k += 4) {
+      const u32 first = static_cast<u32>(k), second = static_cast<u32>(k + 0x10000);
+      std::memcpy(f.at(Fixture::kData + k), &first, 4);
+      std::memcpy(f.at(Fixture::kData + 0x2000 + k), &second, 4);
+    }
+  }
+  /// Registers 1: mask, 2: indices, 3: destination.
+  void set(unsigned reg, std::initializer_list<u32> elements) {
+    u32 v[8] = {};
+    std::copy(elements.begin(), elements.end(), v);
+    std::memcpy(s().fpu.xmm[reg], v, 16);
+    std::memcpy(s().fpu.ymm_high[reg], v + 4, 16);
+  }
+  void expect(unsigned reg, std::initializer_list<u32> elements) {
+    u32 v[8];
+    std::memcpy(v, s().fpu.xmm[reg], 16);
+    std::memcpy(v + 4, s().fpu.ymm_high[reg], 16);
+    unsigned k = 0;
+    for (const u32 e : elements) {
+      EXPECT_EQ(v[k], e) << "element " << k << " of ymm" << reg;
+      ++k;
+    }
+  }
+  /// MOV EAX, [RBX]; MOV EAX, [RBX + 4096]; the gather.
+  Outcome gather(std::initializer_list<u8> instruction) {
+    std::vector<u8> code = {0x8b, 0x03, 0x8b, 0x83, 0x00, 0x10, 0x00, 0x00};
+    code.insert(code.end(), instruction.begin(), instruction.end());
+    code.push_back(0xf4);
+    f.engine->code_page_lost(page_of(Gpa{Fixture::kCode}));
+    f.load(code.data(), code.size());
+    s().rip = Fixture::kCode;
+    return f.run();
+  }
+  static constexpr u32 kOn = 0x80000000, kOff = 0x7fffffff;
+};
+
+TEST_F(Gather, LooksOnlyAtWhatTheMaskSelects) {
+  set(1, {kOn, kOff, kOn, kOn, 0, kOn, kOn, kOn});
+  set(2, {0, kMissing * 1024, 1023, 1024, 0x7fffffff, 2047, 5, 6});
+  set(3, {90, 91, 92, 93, 94, 95, 96, 97});
+  ASSERT_EQ(gather({0xc4, 0xe2, 0x75, 0x90, 0x1c, 0x93}), Outcome::Halt);  // vpgatherdd ymm3, [rbx+ymm2*4], ymm1
+  expect(3, {0, 91, 4092, 0x10000, 94, 0x10000 + 4092, 20, 24});
+  expect(1, {0, 0, 0, 0, 0, 0, 0, 0});
+  expect(2, {0, kMissing * 1024, 1023, 1024, 0x7fffffff, 2047, 5, 6});
+  for (unsigned r = 4; r < 16; ++r) EXPECT_TRUE(upper_is(r, static_cast<int>(0x80 + r))) << "a borrowed register";
+  EXPECT_TRUE(upper_is(0, 0x80));
+}
+
+TEST_F(Gather, AFaultInTheMiddleLeavesTheRestInTheMask) {
+  set(1, {kOn, kOn, kOff, kOn, kOn, kOn, kOn, kOn});
+  set(2, {1, 2, kMissing * 1024, 3, kMissing * 1024 + 7, 4, 5, 6});
+  set(3, {90, 91, 92, 93, 94, 95, 96, 97});
+  expect_fault(gather({0xc4, 0xe2, 0x75, 0x90, 0x1c, 0x93}), Vector::PF);
+  EXPECT_EQ(s().exception.cr2, Fixture::kData + kMissing * 4096 + 28);
+  EXPECT_EQ(s().rip, Fixture::kCode + 8);
+  EXPECT_EQ(s().instructions, 2u);
+  expect(3, {4, 8, 92, 12, 94, 95, 96, 97});
+  expect(1, {0, 0, 0, 0, ~0u, ~0u, ~0u, ~0u});
+}
+
+// Eight bytes from the last four of one page and the first four of the next, which lies elsewhere.
+TEST_F(Gather, AnElementOverAPageEnd) {
+  set(1, {0, kOn, 0, kOn, 0, kOn, 0, kOn});
+  set(2, {0, 0, 4092, 0, 4096, 0, 8, 0});
+  set(3, {90, 91, 92, 93, 94, 95, 96, 97});
+  ASSERT_EQ(gather({0xc4, 0xe2, 0xf5, 0x91, 0x1c, 0x13}), Outcome::Halt);  // vpgatherqq ymm3, [rbx+ymm2], ymm1
+  expect(3, {0, 4, 4092, 0x10000, 0x10000, 0x10004, 8, 12});
+}
+
+TEST_F(Gather, ShortFormsClearTheRest) {
+  s().seg[static_cast<unsigned>(Seg::Fs)].base = s().seg_base[static_cast<unsigned>(Seg::Fs)] = 0x100;
+  set(1, {kOn, kOn, kOn, kOn, 0, 0, 0, 0});
+  set(2, {1, 0, 1024, 0, 9, 9, 9, 9});
+  set(3, {90, 91, 92, 93, 94, 95, 96, 97});
+  ASSERT_EQ(gather({0x64, 0xc4, 0xe2, 0x71, 0x91, 0x1c, 0x93}),
+            Outcome::Halt);  // vpgatherqd xmm3, fs:[rbx+xmm2*4], xmm1
+  expect(3, {0x104, 0x10100, 0, 0, 0, 0, 0, 0});
+  expect(1, {0, 0, 0, 0, 0, 0, 0, 0});
+  set(1, {0, kOn, 0, kOff, 0, 0, 0, 0});
+  set(3, {90, 91, 92, 93, 94, 95, 96, 97});
+  set(2, {static_cast<u32>(-2), 3, 9, 9, 9, 9, 9, 9});
+  ASSERT_EQ(gather({0xc4, 0xe2, 0xf1, 0x90, 0x5c, 0x93, 0x10}),
+            Outcome::Halt);  // vpgatherdq xmm3, [rbx+xmm2*4+16], xmm1
+  expect(3, {8, 12, 92, 93, 0, 0, 0, 0});
 }
 }  // namespace
 }  // namespace pangea::jit

@@ -57,6 +57,7 @@ bool Emitter::emit_in_place(const Insn& i) {
       return true;
     case ExecId::rdpkru: emit_rdpkru(); return true;
     case ExecId::vmaskmov: return emit_masked_move(i);
+    case ExecId::gather: return emit_gather(i);
     default: return false;
   }
 }

@@ -8,7 +8,7 @@ using namespace x86;
 
 namespace {
 /// Host bytes that one instruction may take at most, cold part included; checked before each.
-constexpr usize kMaxHostBytesPerInsn = 640;
+constexpr usize kMaxHostBytesPerInsn = 704;
 
 /// Exception that the mode alone decides for a form: 0, #UD or #NM. SDM Vol. 3A table 2-2, 13.1, Vol. 2A 2.4.
 u8 forbidden(const Insn& i, u32 mode) {

@@ -148,6 +148,10 @@ class Emitter {
   void note_upper(const Insn& i);
   bool emit_zero_upper(const Insn& i);
   bool emit_masked_move(const Insn& i);
+  // emit_gather.cc
+  bool emit_gather(const Insn& i);
+  struct GatherRegisters;
+  void gather_addresses(const Insn& i, const GatherRegisters& r, unsigned half);
 
   // emit_control.cc, emit_stack.cc, emit_misc.cc: one function per EmitId
 #define X(name) void do_##name(const Insn& i);

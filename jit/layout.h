@@ -16,6 +16,7 @@ inline constexpr i32 kOffRflags = offsetof(VcpuState, rflags);
 inline constexpr i32 kOffMode = offsetof(VcpuState, mode);
 inline constexpr i32 kOffUpper = offsetof(VcpuState, upper);
 inline constexpr i32 kOffScratch = offsetof(VcpuState, jit_scratch);
+inline constexpr i32 kOffVectors = offsetof(VcpuState, jit_vectors);
 inline constexpr i32 kOffInstructions = offsetof(VcpuState, instructions);
 inline constexpr i32 kOffXmm = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, xmm);
 inline constexpr i32 kOffYmmHigh = offsetof(VcpuState, fpu) + offsetof(x86::FpuState, ymm_high);

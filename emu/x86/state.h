@@ -186,6 +186,7 @@ struct VcpuState {
   Access wait_access = Access::Read;
 
   FpuState fpu;  // XMM, YMM by `upper`, MXCSR (and x87 for kUsesFpu functions) are valid here while C++ runs
+  u8 jit_vectors[6][32] = {};  // scratch of generated code: vector registers that it borrows
 };
 static_assert(std::is_standard_layout_v<VcpuState>);
 static_assert(sizeof(VcpuState) <= 2 * kPageSize);

@@ -102,6 +102,8 @@ std::string name_off_gs(u64 at) {
     if (off_gpr(n) == off) return fmt::format("gpr.{}", n);
   for (unsigned n = 0; n < std::size(VcpuState{}.jit_scratch); ++n)
     if (kOffScratch + 8 * static_cast<i32>(n) == off) return fmt::format("scratch.{}", n);
+  for (unsigned n = 0; n < 6; ++n)
+    if (kOffVectors + 32 * static_cast<i32>(n) == off) return fmt::format("vectors.{}", n);
   for (unsigned n = 0; n < 6; ++n) {
     if (off_seg_base(n) == off) return fmt::format("seg_base.{}", n);
     if (static_cast<i32>(offsetof(VcpuState, seg) + n * sizeof(SegmentRegister) + offsetof(SegmentRegister, base)) ==
