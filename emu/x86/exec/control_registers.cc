@@ -216,17 +216,6 @@ Outcome exec_mov_to_dr(Vcpu& c, const Insn& insn) {
 
 // --- XCR0 ---
 
-Outcome exec_xgetbv(Vcpu& c, const Insn&) {
-  VcpuState& s = c.state();
-  if (!(s.cr4 & kCr4OSXSAVE)) return raise_ud(c);
-  const u32 index = static_cast<u32>(s.gpr[kRcx]);
-  // XCR 1 is XCR0 & XINUSE; a component may always be said to be in use.
-  if (index > 1 || (index == 1 && !c.cpuid().has(Feature::xgetbv1))) return raise_gp(c);
-  s.gpr[kRax] = static_cast<u32>(s.xcr0);
-  s.gpr[kRdx] = s.xcr0 >> 32;
-  return Outcome::Next;
-}
-
 Outcome exec_xsetbv(Vcpu& c, const Insn&) {
   VcpuState& s = c.state();
   if (!(s.cr4 & kCr4OSXSAVE)) return raise_ud(c);

@@ -177,6 +177,19 @@ Outcome restore(Vcpu& c, const Insn& insn, u64 allowed, bool must_compact) {
 }
 }  // namespace
 
+/// Index 1 is XCR0 & XINUSE, as XSAVEC would save it: with SSE while only MXCSR is in use. SDM Vol. 1, 13.6.
+Outcome exec_xgetbv(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  if (!(s.cr4 & kCr4OSXSAVE)) return raise_ud(c);
+  const u32 index = static_cast<u32>(s.gpr[kRcx]);
+  if (index > 1 || (index == 1 && !c.cpuid().has(Feature::xgetbv1))) return raise_gp(c);
+  const u64 mxcsr = s.fpu.mxcsr != kMxcsrInit ? kSseState : 0;
+  const u64 value = index == 0 ? s.xcr0 : s.xcr0 & (in_use(s) | mxcsr);
+  s.gpr[kRax] = static_cast<u32>(value);
+  s.gpr[kRdx] = value >> 32;
+  return Outcome::Next;
+}
+
 Outcome exec_xsave(Vcpu& c, const Insn& insn) { return save_standard(c, insn, false); }
 Outcome exec_xsaveopt(Vcpu& c, const Insn& insn) { return save_standard(c, insn, true); }
 Outcome exec_xsavec(Vcpu& c, const Insn& insn) { return save_compacted(c, insn, c.state().xcr0); }

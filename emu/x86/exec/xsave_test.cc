@@ -231,6 +231,26 @@ TEST_F(XsavePkru, CompactedFormatPutsItBehindWhatIsThere) {
   EXPECT_EQ(s().pkru, 0u) << "not in the area: its initial value";
 }
 
+TEST_F(XsavePkru, Xgetbv1TellsWhatIsInUse) {
+  const auto in_use = [&] {
+    s().gpr[kRcx] = 1;
+    EXPECT_EQ(run({0x0f, 0x01, 0xd0}), Outcome::Next);
+    EXPECT_EQ(s().gpr[kRdx], 0u);
+    return s().gpr[kRax];
+  };
+  EXPECT_EQ(in_use(), 0x200u);
+  s().pkru = 0;
+  EXPECT_EQ(in_use(), 0u);
+  f().mxcsr = 0x1fc0;
+  EXPECT_EQ(in_use(), 2u);
+  dirty();
+  EXPECT_EQ(in_use(), 7u);
+  s().xcr0 = 3;
+  EXPECT_EQ(in_use(), 3u);
+  s().gpr[kRcx] = 2;
+  expect_fault(run({0x0f, 0x01, 0xd0}), Vector::GP);
+}
+
 TEST_F(XsavePkru, Xcr0Decides) {
   const auto xsetbv = [&](u64 value) {
     mask(value);
