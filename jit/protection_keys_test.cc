@@ -12,6 +12,7 @@ GUEST(pku_write,
 GUEST(pku_restore, "mov (%rbx), %r8\n mov %r8, 8(%rbx)\n xrstor (%rdi)\n mov (%rbx), %r9\n mov %r9, 16(%rbx)")
 GUEST(pku_loop, "1: mov (%rbx), %rax\n add %rax, 8(%rbx)\n xrstor (%rdi)\n add $2752, %rdi\n dec %r9\n jnz 1b")
 GUEST(pku_jump, "1: call *%rbx\n dec %esi\n jnz 1b")
+GUEST(pku_gather, "vpgatherdd %ymm2, (%rbx,%ymm1,4), %ymm0\n vmovdqu %ymm0, (%rdi)\n vpmaskmovd %ymm0, %ymm3, (%rbx)")
 GUEST(pku_kinds,
       "mov %eax, (%rbx)\n lock incl (%rbx)\n xchg %eax, (%rbx)\n movaps %xmm0, (%rbx)\n pop (%rbx)\n stmxcsr (%rbx)\n"
       " fnstcw (%rbx)\n sete (%rbx)\n movnti %eax, (%rbx)\n btsl %ecx, (%rbx)\n cmpxchg8b (%rbx)\n sgdt (%rbx)")
@@ -120,6 +121,53 @@ TEST_F(ProtectionKeys, CodeRunsWhereDataIsForbidden) {
   ASSERT_EQ(o, Outcome::Fault);
   EXPECT_EQ(s().exception.vector, Vector::GP) << "HLT at its end";
   EXPECT_EQ(s().gpr[6], 0u);
+}
+
+// Elements of a gather, and a masked store: read under WD, refused under AD; the elements before stay.
+TEST_F(ProtectionKeys, VectorsByElement) {
+  if (!f.cpuid.has(Feature::avx2)) GTEST_SKIP() << "this host has no AVX2";
+  LOAD(f, pku_gather);
+  s().xcr0 = 0x207;
+  const auto begin = [&](u32 pkru) {
+    FpuState& v = s().fpu;
+    v = FpuState{};
+    for (u32 n = 0; n < 4; ++n) {
+      const u32 index = n * 0x400;  // in units of 4 bytes: a page each
+      std::memcpy(v.xmm[1] + 4 * n, &index, 4);
+    }
+    std::memset(v.xmm[2], 0xff, 16);
+    std::memset(v.xmm[3], 0xff, 16);
+    s().upper = Upper::Zero;
+    s().rip = Fixture::kCode;
+    set_pkru(*f.vcpu, 0);
+    set_pkru(*f.vcpu, pkru);
+    update_mode(s());
+  };
+  for (u64 n = 0; n < 4; ++n) f.put64(kData + n * kPageSize, 0x100 + n);
+  for (int again = 0; again < 3; ++again) {
+    begin(kAd);
+    expect_fault(f.run(), 0, kLoad | kPfUser);
+    begin(kWd);
+    expect_fault(f.run(), 10, kStore | kPfUser);
+    u32 third = 0;
+    std::memcpy(&third, s().fpu.xmm[0] + 8, 4);
+    EXPECT_EQ(third, 0x102u);
+    EXPECT_EQ(f.get64(kData), 0x100u);
+  }
+  // The forbidden page is that of the third element: the first two arrive, and the mask says so.
+  f.put64(0x4000, kData | 7);
+  f.put64(0x4010, (kData + 2 * kPageSize) | 7 | u64{kKey} << 59);
+  f.vcpu->tlb().flush_all();
+  begin(kAd);
+  ASSERT_EQ(f.run(), Outcome::Fault);
+  EXPECT_EQ(s().exception.error, kLoad | kPfUser);
+  EXPECT_EQ(s().exception.cr2, kData + 2 * kPageSize);
+  u32 mask[4] = {};
+  std::memcpy(mask, s().fpu.xmm[2], sizeof mask);
+  EXPECT_EQ(mask[0], 0u);
+  EXPECT_EQ(mask[1], 0u);
+  EXPECT_EQ(mask[2], ~0u);
+  EXPECT_EQ(mask[3], ~0u);
 }
 
 // Each instruction of the list by itself.
