@@ -214,6 +214,7 @@ void Emitter::add_sp(i64 delta) {
   if (sp_waits()) return;
   const i32 d = static_cast<i32>(pending_sp_);
   pending_sp_ = 0;
+  if (d == 0) return;
   if (stack_bytes() == 2) {
     a_.lea(RAX, at(kGuestRsp, d), false);
     write_guest(4, RAX, 2);

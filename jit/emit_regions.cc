@@ -79,7 +79,10 @@ void Emitter::region_check(u8 region) {
     }
     a_.lea(kT0, m);
   } else if (pinned(g.base)) {
-    a_.lea(kT0, at(kHostOf[g.base], g.lo));
+    if (g.lo)
+      a_.lea(kT0, at(kHostOf[g.base], g.lo));
+    else
+      a_.mov(kT0, kHostOf[g.base]);  // costs no execution unit
   } else {
     a_.load(kT0, gs_at(off_gpr(g.base)));
     if (g.lo) a_.lea(kT0, at(kT0, g.lo));
