@@ -26,6 +26,9 @@ struct BlockKey {
 /// more than two turns of a loop (regions.h). Shadowed: the instruction before was an STI that was done in place, so no
 /// interrupt may come before the first instruction has retired.
 enum Kind : u32 { kPlain = 0, kCareful = 1, kOne = 2, kUnmerged = 4, kShortRanges = 8, kShadowed = 16 };
+/// From here on in a kind: how many turns of a loop the block has at most, 0: as many as fit. A loop whose range of all
+/// turns would cross a page end goes on with as many as are left before it.
+inline constexpr unsigned kTurnsShift = 8;
 
 /// Hot code that jumps back to its own start becomes one block of several turns: what a block costs (count, poll, range
 /// checks) is then paid once for all of them. Between turns the jump is a way out if it is not taken.

@@ -4,6 +4,9 @@
 // The pointer begins in kT0 and goes to its slot only when kT0 is wanted for something else. Two can be at hand: kT1 is
 // an address, too, for instructions that do not need it otherwise, so that a loop that reads one range and writes
 // another loads neither pointer again in each turn.
+#include <algorithm>
+#include <limits>
+
 #include "jit/emitter.h"
 
 namespace pangea::jit {
@@ -90,6 +93,7 @@ void Emitter::region_check(u8 region) {
   fast_check(g.bytes, g.write);
   slow_.kind = Cold::Unmerge;
   slow_.value = rip_;
+  slow_.region = region;
   colds_.push_back(slow_);
   t0_region_ = region;
 }
@@ -116,5 +120,32 @@ void Emitter::plan_early_check() {
     if (i.row->flags_written) lost = !recipe_of(i);
     written |= written_registers(i);
   }
+}
+
+/// The check at the start of a loop of several turns has failed. kT0 is the offset in the page, if the TLB has it: goes
+/// on in the block of as many turns as do not reach the page's end. Falls through if not even one does. False: the
+/// range moves down, and nothing is known.
+bool Emitter::fewer_turns(const Cold& c) {
+  const usize turn = insns_.size() / options_.turns;
+  std::array<i32, kMaxTurns> reach{};  // bytes of the range that the first turns need
+  i32 lowest = std::numeric_limits<i32>::max(), far = 0;
+  for (usize k = 0; k < insns_.size(); ++k) {
+    for (const AccessPlan* p : {&plan_.operand[k], &plan_.stack[k]}) {
+      if (p->region != c.region) continue;
+      if (k < turn) lowest = std::min(lowest, p->offset);
+      const unsigned size = p == &plan_.stack[k] ? 8 : operand_access(insns_[k]).size;
+      far = std::max(far, p->offset + static_cast<i32>(size));
+    }
+    reach.at(k / turn) = far;
+  }
+  if (lowest != 0) return false;
+  correct_count(surplus(0, 0));
+  flags_from_ = nullptr;
+  for (unsigned turns = options_.turns - 1; turns > 0; --turns) {
+    a_.alu_imm(Alu::Cmp, kT0, static_cast<i32>(kPageSize) - reach.at(turns - 1), true);
+    link_to(c.value, (turns << kTurnsShift) | (block_.insns[0].shadowed ? kShadowed : 0u), Jump::Conditional, c.recipe,
+            Cond::BE);
+  }
+  return true;
 }
 }  // namespace pangea::jit

@@ -74,7 +74,7 @@ bool Emitter::emit() {
     count_from_ = k + 1;
     ++side_exits;
   }
-  block_.links.reserve(2 + side_exits + plan_.regions.size());
+  block_.links.reserve(2 + side_exits + plan_.regions.size() + (options_.turns > 1 ? 2 * kMaxTurns : 0));
   for (index_ = 0; index_ < insns_.size(); ++index_) {
     if (a_.short_of(kMaxHostBytesPerInsn * 2)) return false;
     if (!emit_insn()) return false;
@@ -89,7 +89,7 @@ bool Emitter::emit() {
   emit_side_exits();
   block_.cold = a_.size();
   block_.colds.reserve(colds_.size());
-  if (a_.short_of(colds_.size() * 160)) return false;
+  if (a_.short_of(colds_.size() * 160 + (options_.turns > 1 ? 2 * kMaxTurns * 64 : 0))) return false;
   emit_cold();
   block_.size = a_.size();
   return true;
@@ -249,11 +249,11 @@ void Emitter::emit_cold() {
         break;
       case Cold::Unmerge: {
         const bool loop = options_.turns > 1 && !(block_.key.kind & kShortRanges);
+        const bool none_left = loop && c.insn == 0 && fewer_turns(c);
         if (!loop) save_cold(c);
-        correct_count(surplus(c.insn, c.insn));
+        if (!none_left) correct_count(surplus(c.insn, c.insn));
         link_to(c.value,
-                (options_.turns > 1 && !(block_.key.kind & kShortRanges) ? kShortRanges : kUnmerged) |
-                    (block_.insns[c.insn].shadowed ? kShadowed : 0u),
+                (loop && !none_left ? kShortRanges : kUnmerged) | (block_.insns[c.insn].shadowed ? kShadowed : 0u),
                 Jump::Jmp, loop ? c.recipe : 0);
         break;
       }

@@ -125,6 +125,7 @@ class Emitter {
   HostMem region_pointer(u8 region, i32 offset);
   void region_check(u8 region);
   void plan_early_check();
+  bool fewer_turns(const Cold& c);
 
   // emit_native.cc
   Assignment assign(const Insn& i, bool accumulator);
@@ -210,6 +211,7 @@ class Emitter {
     u64 recipe = 0;           // the flags are by this recipe and have to be saved
     u16 hint = Hints::kNone;  // slot; then: `resume` with the right entry, if the access of `size` bytes is in it
     u16 size = 0;
+    u8 region = AccessPlan::kNone;
     u8* resume = nullptr;
     Flags flags = Flags::Memory;  // SideExit: where they are
   };

@@ -107,12 +107,12 @@ Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
   return Outcome::Next;
 }
 
-unsigned repeat_loop(Lifted& code, u64 rip) {
+unsigned repeat_loop(Lifted& code, u64 rip, unsigned most) {
   const Insn& last = code.insns[code.count - 1];
   if (code.page_count != 1 || last.row->cls != IsaClass::Control || last.opsize == 2) return 1;
   const auto id = static_cast<EmitId>(last.row->id);
   if ((id != EmitId::Jcc && id != EmitId::JmpRel) || rip + code.bytes + last.imm != rip) return 1;
-  const unsigned turns = std::min(kMaxTurns, kMaxInsns / code.count), turn = code.count;
+  const unsigned turns = std::min(most, kMaxInsns / code.count), turn = code.count;
   for (; code.count < turns * turn; ++code.count) code.insns[code.count] = code.insns[code.count - turn];
   return turns;
 }

@@ -23,6 +23,6 @@ struct Lifted {
 /// exist or that CPUID does not admit become #UD.
 x86::Outcome lift(x86::Vcpu& c, const x86::Target& first, unsigned max, Lifted& out);
 /// If `code` is a loop, that is ends with a direct jump to its own start, at `rip`: repeats its instructions for as
-/// many turns as fit. Returns the number of turns, 1 if nothing has changed.
-unsigned repeat_loop(Lifted& code, u64 rip);
+/// many turns as fit, `most` at most. Returns the number of turns, 1 if nothing has changed.
+unsigned repeat_loop(Lifted& code, u64 rip, unsigned most);
 }  // namespace pangea::jit

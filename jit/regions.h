@@ -8,8 +8,9 @@
 // itself: so nothing faults early and nothing is checked twice.
 //
 // In a block that has several turns of a loop (block.h) ranges go on over the turns: bases move by constants there.
-// Such a range fails once before each page end. The loop then goes on in the variant whose ranges are for two turns
-// each (kShortRanges), for as many turns, and comes back.
+// Such a range fails once before each page end. If it is checked where the loop begins and moves up, the loop goes on
+// in a variant of as many turns as are left on the page (Emitter::fewer_turns); else in the variant whose ranges are
+// for two turns each (kShortRanges). Both come back.
 #pragma once
 #include <array>
 #include <span>

@@ -151,7 +151,8 @@ Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target
 
 Block* Translator::emit_block(const BlockKey& key, Lifted& lifted, bool hot) {
   const bool bits64 = (key.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
-  const unsigned turns = hot && bits64 && !(key.kind & kUnmerged) ? repeat_loop(lifted, key.rip) : 1;
+  const unsigned most = key.kind >> kTurnsShift ? key.kind >> kTurnsShift : kMaxTurns;
+  const unsigned turns = hot && bits64 && !(key.kind & kUnmerged) ? repeat_loop(lifted, key.rip, most) : 1;
   auto block = std::make_unique<Block>();
   block->key = key;
   block->pages[0] = lifted.pages[0];

@@ -60,6 +60,25 @@ TEST(Turns, AFaultIsThatOfItsTurn) {
   }
 }
 
+// As many turns as are left on the page, from every distance to its end, with a flag that goes from turn to turn.
+GUEST(left,
+      "mov $0x400e00,%esi\nxor %eax,%eax\n2: mov %rsi,%rbx\nmov $0x401080,%edi\nstc\n1: adc (%rbx),%rax\n"
+      "lea 8(%rbx),%rbx\ncmp %rdi,%rbx\njb 1b\nadd $1,%rsi\ncmp $0x400fff,%rsi\njbe 2b\n")
+TEST(Turns, AsManyAsAreLeftOnThePage) {
+  u64 sums[2] = {}, counts[2] = {};
+  for (const bool hot : {false, true}) {
+    Fixture f(options(hot));
+    for (u64 k = 0; k < u64{3} * 4096; ++k) *f.at(Fixture::kData + k) = static_cast<u8>(k * 13 + (k >> 7));
+    f.put64(0x4000 + 8, f.get64(0x4000 + 16));  // the second page's frame is not the first one's neighbour
+    LOAD(f, left);
+    ASSERT_EQ(f.run(), Outcome::Halt);
+    sums[hot] = f.vcpu->state().gpr[0];
+    counts[hot] = f.vcpu->state().instructions;
+  }
+  EXPECT_EQ(sums[1], sums[0]);
+  EXPECT_EQ(counts[1], counts[0]);
+}
+
 // Left by a forward jump in the middle of some turn, with the flags that it tests; the turns are joined by JMP.
 GUEST(middle,
       "xor %ebx,%ebx\nmov $61,%r8d\n2: mov %r8d,%ecx\n1: add $3,%rbx\nsub $1,%ecx\nje 3f\nlea 1(%rbx),%rbx\n"
