@@ -292,18 +292,6 @@ TEST(LocalApicTimer, OnlyTheHandlersWaitsMakeItLate) {
   r.comes_after((kShare - 5) * kMs);  // kShare for the first wait
 }
 
-TEST(LocalApicTimer, WhereWaitsAreLongThereAreStillSomeInASecond) {
-  SlowRig r(kDeadline);
-  r.arm(kMs);
-  r.comes_after(kMs);
-  r.wait(20 * kMs);
-  r.arm(0);
-  r.comes_after(230 * kMs);
-  r.wait(100 * kMs);
-  r.arm(0);
-  r.comes_after(300 * kMs);
-}
-
 TEST(LocalApicTimer, HoweverLongTheWaitsItIsLateByTwoSecondsAtMost) {
   SlowRig r(kDeadline);
   r.arm(kMs);

@@ -4,10 +4,8 @@
 // times what it costs on a PC, and the vCPUs take the pages from each other; when each takes milliseconds to come, a
 // tick takes longer than the time to the next one, and the vCPU does nothing else any more: its kernel sees a soft
 // lockup. So a timer interrupt comes late by a multiple of what the last one made the vCPU wait for pages: at most one
-// part in kShare of its time goes there. Where that would mean few interrupts in a second, one part in kSlowShare may:
-// a kernel that is not interrupted does not switch tasks or end grace periods, and complains of that too. Where nothing
-// is waited for, nothing is late. A late timer interrupt is what every kernel must expect (SMIs, hypervisors); its
-// clocks do not depend on how many there are.
+// part in kShare of its time goes there. Where nothing is waited for, nothing is late. A late timer interrupt is what
+// every kernel must expect (SMIs, hypervisors); its clocks do not depend on how many there are.
 #pragma once
 #include <algorithm>
 
@@ -18,12 +16,11 @@ namespace pangea::devices {
 /// Times are guest nanoseconds.
 class TimerPace {
  public:
-  static constexpr u64 kShare = 32, kSlowShare = 4;
+  static constexpr u64 kShare = 32;
   /// A wait belongs to the interrupt if the vCPU has run for less than this since then: the handler, and what it leaves
   /// to be done right after it. Other waits are the program's own.
   static constexpr u64 kServingNs = 1'000'000;
-  static constexpr u64 kShareNs = 250'000'000;      // kShare makes it late by this much at most,
-  static constexpr u64 kLongestNs = 2'000'000'000;  // and nothing by more: well below what kernels call a stall
+  static constexpr u64 kLongestNs = 2'000'000'000;  // well below what kernels call a stall
 
   void fired(u64 now_ns) {
     fired_ns_ = now_ns;
@@ -40,11 +37,7 @@ class TimerPace {
     waits_ = false;
   }
   /// The timer may not fire earlier. Grows with each wait, also while it lasts.
-  u64 not_before_ns(u64 now_ns) const {
-    const u64 waited = waited_by(now_ns);
-    return fired_ns_ + std::max(std::min(waited, kShareNs / kShare) * kShare,
-                                std::min(waited, kLongestNs / kSlowShare) * kSlowShare);
-  }
+  u64 not_before_ns(u64 now_ns) const { return fired_ns_ + std::min(waited_by(now_ns), kLongestNs / kShare) * kShare; }
 
  private:
   u64 waited_by(u64 now_ns) const { return waited_ns_ + (waits_ ? now_ns - std::min(now_ns, began_ns_) : 0); }
