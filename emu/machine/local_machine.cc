@@ -97,6 +97,7 @@ Status LocalMachine::boot() {
   const auto image = load_guest(request, memory);
   if (!image) return image.error();
   PANGEA_LOG(machine, "{}", image->kind);
+  board_->leave_as_firmware();
   apply_boot_state(*vcpus_[0]->vcpu, image->state);
   return ok();
 }

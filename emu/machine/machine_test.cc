@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <fstream>
+
 #include "emu/base/host_ports.h"
 #include "emu/machine/boot/boot_state.h"
 #include "emu/machine/boot/low_memory.h"
@@ -177,6 +179,34 @@ TEST_F(Machine, InterruptThatWaitsForStiComesAfterTheNextInstruction) {
   machine->fabric().deliver({.destination = 0, .vector = 0x40});
   machine->resume();
   EXPECT_EQ(status(), 5);
+}
+
+/// What firmware leaves is there for a program that goes back to real mode as it is: vectors within the IDT's limit,
+/// and a clock whose tick ends HLT.
+TEST_F(Machine, RealModeFindsVectorsAndTheClock) {
+  constexpr u16 kBase = 0x8000;
+  const Code image =
+      u32_bytes(0x1badb002) + u32_bytes(0x10000) +
+      u32_bytes(0u - 0x1badb002 - 0x10000) +  // Multiboot, addresses follow
+      u32_bytes(kBase) + u32_bytes(kBase) + u32_bytes(0) + u32_bytes(0) + u32_bytes(kBase + 0x40) +
+      Code{0x17, 0, 0x28, 0x80, 0, 0, 0, 0} +                                   // 0x20: GDTR, for the table at 0x28 - 8
+      Code{0xff, 0xff, 0, 0, 0, 0x9b, 0, 0, 0xff, 0xff, 0, 0, 0, 0x93, 0, 0} +  // 0x28: 16-bit code, data
+      Code(8, 0) + Code{0x0f, 0x01, 0x15, 0x78, 0x80, 0, 0} +                   // 0x40: lgdt [0x8078]
+      Code{0xea, 0x4e, 0x80, 0, 0, 0x08, 0} +                                   // jmp 8:0x804e
+      Code{0xb8, 0x10, 0, 0x8e, 0xd8, 0x8e, 0xd0} +                             // mov ax, 0x10; mov ds, ax; mov ss, ax
+      Code{0x0f, 0x20, 0xc0, 0x24, 0xfe, 0x0f, 0x22, 0xc0} +                    // clear CR0.PE
+      Code{0xea, 0x62, 0x80, 0, 0} +                                            // jmp 0:0x8062
+      Code{0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0, 0x70} +                 // ds = ss = 0; sp = 0x7000
+      Code{0xfb, 0xf4, 0xcd, 0x12} +                                            // sti; hlt; int 0x12
+      Code{0xba, 0xf4, 0, 0xb0, 0x11, 0xee, 0xf4} +                             // out 0xf4, 0x11; hlt
+      Code(2, 0) + Code{0x17, 0} + u32_bytes(kBase + 0x20);  // 0x78: GDTR; its first entry is not read
+  const std::string path = testing::TempDir() + "/real_mode_image";
+  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(image.data()), std::ssize(image));
+  options.kernel = path;
+  build(1);
+  ASSERT_TRUE(machine->boot());
+  machine->resume();
+  EXPECT_EQ(status(), 0x11 << 1 | 1);
 }
 
 TEST_F(Machine, NmiIsDeliveredWithInterruptsOff) {

@@ -20,9 +20,11 @@ constexpr u64 kArchCapabilities = bit(0) | bit(3) | bit(4) | bit(5) | bit(6) | b
                                   bit(20) | bit(24) | bit(26) | bit(27) | bit(62);
 constexpr u64 kMtrrCap = 8 | bit(8) | bit(10);       // 8 variable ranges, fixed ranges, write-combining
 constexpr u64 kMiscEnableFixed = bit(11) | bit(12);  // no BTS, no PEBS
-// Bits of IA32_MISC_ENABLE that exist; only fast strings (0) can be switched here, the others keep their value.
+// Bits of IA32_MISC_ENABLE that exist, and those that keep what is written. Of these CPUID's limit (22) and XD disable
+// (34) have consequences here: CPUID, EFER.NXE. SDM Vol. 4, table 2-2.
 constexpr u64 kMiscEnableKnown = bit(0) | bit(1) | bit(3) | bit(7) | bit(11) | bit(12) | bit(13) | bit(16) | bit(18) |
                                  bit(22) | bit(23) | bit(34) | bit(37) | bit(38);
+constexpr u64 kMiscEnableStored = bit(0) | bit(3) | bit(16) | bit(18) | bit(22) | bit(23) | bit(34) | bit(38);
 constexpr u64 kMicrocodeRevision = 0x1000000;  // as QEMU shows
 
 using ReadFn = bool (*)(Vcpu&, u32 index, u64& value);
@@ -152,7 +154,7 @@ bool read_misc_enable(Vcpu& c, u32, u64& v) {
 }
 bool write_misc_enable(Vcpu& c, u32, u64 v) {
   if (v & ~kMiscEnableKnown) return false;
-  c.state().misc_enable = v & 1;
+  c.state().misc_enable = v & kMiscEnableStored;
   return true;
 }
 bool read_platform_info(Vcpu& c, u32, u64& v) {
@@ -170,7 +172,7 @@ bool write_efer(Vcpu& c, u32, u64 v) {
   u64 allowed = kEferLMA;
   if (f.has(Feature::syscall)) allowed |= kEferSCE;
   if (f.has(Feature::lm)) allowed |= kEferLME;
-  if (f.has(Feature::nx)) allowed |= kEferNXE;
+  if (f.has(Feature::nx) && !(s.misc_enable & kMiscXdDisable)) allowed |= kEferNXE;
   if (v & ~allowed) return false;
   if (((v ^ s.efer) & kEferLME) && (s.cr0 & kCr0PG)) return false;
   const u64 old = s.efer;

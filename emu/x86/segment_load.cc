@@ -157,7 +157,11 @@ void drop_inner_data_segments(VcpuState& s, u8 new_cpl) {
     SegmentRegister& r = seg_of(s, g);
     if (!r.present() || !r.code_or_data()) continue;
     const bool conforming_code = (r.type() & 0xc) == 0xc;
-    if (!conforming_code && r.dpl() < new_cpl) r = null_segment(0);
+    if (conforming_code || r.dpl() >= new_cpl) continue;
+    // The selector becomes null; 64-bit code goes on using the base of FS and GS.
+    const u64 base = in_long_mode(s) ? r.base : 0;
+    r = null_segment(0);
+    r.base = base;
   }
 }
 

@@ -223,6 +223,18 @@ std::vector<LoanWindow> Board::lending() {
   return windows;
 }
 
+void Board::leave_as_firmware() {
+  const std::lock_guard lock(io_.board_mutex());
+  struct Chip {
+    u64 at;
+    u8 words[5];  // ICW1 to ICW4, OCW1
+  };
+  for (const Chip& c : {Chip{Pic::kMaster, {0x11, 0x08, 4, 1, 0xb8}}, Chip{Pic::kSlave, {0x11, 0x70, 2, 1, 0x8e}}})
+    for (unsigned i = 0; i < 5; ++i) pic_.write(c.at + (i ? 1 : 0), 1, c.words[i]);
+  pit_.write(3, 1, 0x34);  // channel 0: rate generator, of 65536 clocks
+  for (int i = 0; i < 2; ++i) pit_.write(0, 1, 0);
+}
+
 std::vector<std::string> Board::describe_consoles() const {
   std::vector<std::string> lines;
   for (const SerialLine& s : serial_) lines.push_back(fmt::format("{}: {}", s.uart->name(), s.backend->describe()));

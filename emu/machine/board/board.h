@@ -49,6 +49,10 @@ class Board {
   void reset();
   /// The serial lines, whose registers other nodes may have.
   std::vector<LoanWindow> lending();
+  /// Makes of power-on state what firmware leaves: 8259s at the vectors of boot/real_mode.cc, with the clock's tick,
+  /// its cascade, keyboard, diskette, RTC, mouse, FPU and disk let through, and the PIT ticking at 18.2 Hz. A guest in
+  /// real mode may halt until the next tick. Board mutex not held.
+  void leave_as_firmware();
   /// For people: "COM1: stdio".
   std::vector<std::string> describe_consoles() const;
 

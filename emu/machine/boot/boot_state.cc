@@ -28,7 +28,7 @@ void apply_boot_state(Vcpu& c, const BootState& boot) {
   s.seg[static_cast<unsigned>(Seg::Cs)] = {0, kFourGiB, kBootCs, long_mode ? kFlatCode64 : kFlatCode32};
   s.tr = {0, 0x67, kBootTr, kBusyTss};
   s.gdtr = {kBootGdt, 5 * 8 - 1};
-  s.idtr = {0, 0};
+  s.idtr = {0, long_mode ? 0 : 0x3ffu};  // else the real-mode vectors: a guest may go back without LIDT
   s.rip = boot.rip;
   s.gpr[static_cast<unsigned>(Reg::Rax)] = boot.rax;
   s.gpr[static_cast<unsigned>(Reg::Rbx)] = boot.rbx;

@@ -283,6 +283,23 @@ TEST_F(Boot, MultibootByAddresses) {
   EXPECT_EQ(memory.get<u64>(kBootMemoryMap + 12), kLowUsableEnd);
 }
 
+/// Real-mode programs are linked below 1 MiB; what the loader leaves there must not lie in them.
+TEST_F(Boot, MultibootBelowOneMegabyte) {
+  request.command_line = "a";
+  request.initrd = file("m1", std::vector<u8>(10, 1));
+  auto b = multiboot().put<u32>(0x4c, 0x8040).put<u32>(0x50, 0x8000).put<u32>(0x54, 0x8400).put<u32>(0x58, 0x30000);
+  const auto image = load(b.put<u32>(0x5c, 0x8060).v);
+  EXPECT_EQ(image.state.rip, 0x8060u);
+  EXPECT_EQ(memory.get<u8>(0x83ff), 0x33);
+  EXPECT_EQ(memory.get<u8>(0x20000), 0);
+  EXPECT_GE(memory.get<u32>(kBootInfo + 16), 0x30000u) << "strings make room";
+  EXPECT_EQ(memory.text(memory.get<u32>(kBootInfo + 16)), request.kernel + " a");
+  EXPECT_EQ(memory.get<u32>(kBootModules), kHighMemory);
+  EXPECT_EQ(why(multiboot().put<u32>(0x4c, 0x4040).put<u32>(0x50, 0x4000).put<u32>(0x54, 0).put<u32>(0x58, 0).v),
+            "1 KiB at 0x4000 do not fit into the guest's memory");
+  EXPECT_EQ(why(b.put<u32>(0x58, 0xa0000).v), "608 KiB at 0x8000 do not fit into the guest's memory");
+}
+
 TEST_F(Boot, MultibootErrors) {
   EXPECT_EQ(why(multiboot(0x10008).v), "its Multiboot header demands something unknown (flags 0x8)");
   EXPECT_EQ(why(multiboot(0x3).v), "a Multiboot image that is neither 32-bit ELF nor carries load addresses");

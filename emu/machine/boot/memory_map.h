@@ -22,6 +22,7 @@ inline constexpr u64 kBootInfo = 0x2000;        // hvm_start_info or Multiboot i
 inline constexpr u64 kBootModules = 0x3000;     // module list, one page
 inline constexpr u64 kBootMemoryMap = 0x4000;   // PVH and Multiboot memory map, one page
 inline constexpr u64 kZeroPage = 0x7000;        // struct boot_params
+inline constexpr u64 kBootImage = 0x5000;       // Multiboot images may lie from here on
 inline constexpr u64 kBootPageTables = 0x9000;  // PML4, PDPT, four page directories
 inline constexpr u64 kBootStrings = 0x20000;    // command lines
 inline constexpr u64 kBootStringsEnd = 0x90000;

@@ -13,15 +13,26 @@ constexpr u32 kKnownFlags = 0x00010007;  // page-aligned modules, memory informa
 constexpr u32 kAddresses = 0x00010000;
 
 struct Placement {
-  u64 entry = 0, end = 0;
+  u64 entry = 0;
+  u64 low_end = 0, end = 0;  // of what lies below and above 1 MiB
+  void add(u64 at, u64 bytes) {
+    u64& e = at < kHighMemory ? low_end : end;
+    e = std::max(e, at + bytes);
+  }
 };
+
+/// Above 1 MiB, or below where this loader leaves nothing else but strings, which make room.
+bool may_load(u64 at, u64 bytes, u64 limit) {
+  return at < kHighMemory ? at >= kBootImage && at + bytes <= kLowUsableEnd : at + bytes <= limit;
+}
 
 Status put(const ImageFile& f, GuestWriter& memory, u64 limit, u64 at, u64 offset, u64 bytes, u64 memory_bytes) {
   if (!f.has(offset, bytes)) return f.truncated();
   if (memory_bytes < bytes) return f.error("its load addresses make no sense", "build it again");
-  if (at < kHighMemory || at + memory_bytes > limit)
+  if (!may_load(at, memory_bytes, limit))
     return f.error(fmt::format("{} at {:#x} do not fit into the guest's memory", size_text(memory_bytes), at),
-                   "load it at 1 MiB or above, or give more with -m");
+                   fmt::format("load it at 1 MiB or above or between {:#x} and {:#x}, or give more with -m", kBootImage,
+                               kLowUsableEnd));
   if (Status s = memory.write(Gpa{at}, f.slice(offset, bytes)); !s) return s;
   return memory.zero(Gpa{at + bytes}, memory_bytes - bytes);
 }
@@ -41,7 +52,9 @@ Result<Placement> load_by_addresses(const ImageFile& f, u64 header, u64 limit, G
     return f.error("its Multiboot load addresses make no sense", "build it again");
   const u64 memory_bytes = a->bss_end ? std::max<u64>(a->bss_end, a->load + bytes) - a->load : bytes;
   if (Status s = put(f, memory, limit, a->load, offset, bytes, memory_bytes); !s) return s.error();
-  return Placement{a->entry, a->load + memory_bytes};
+  Placement p{.entry = a->entry};
+  p.add(a->load, memory_bytes);
+  return p;
 }
 
 Result<Placement> load_elf32(const ImageFile& f, u64 limit, GuestWriter& memory) {
@@ -49,15 +62,15 @@ Result<Placement> load_elf32(const ImageFile& f, u64 limit, GuestWriter& memory)
   if (!e) return f.truncated();
   if (!is_elf(f) || e->e_ident[EI_CLASS] != ELFCLASS32 || e->e_machine != EM_386)
     return f.error("a Multiboot image that is neither 32-bit ELF nor carries load addresses", "link it as ELF32");
-  Placement p{e->e_entry, 0};
+  Placement p{.entry = e->e_entry};
   for (u16 i = 0; i < e->e_phnum; ++i) {
     const auto ph = f.get<Elf32_Phdr>(u64{e->e_phoff} + u64{i} * sizeof(Elf32_Phdr));
     if (!ph) return f.truncated();
     if (ph->p_type != PT_LOAD || ph->p_memsz == 0) continue;
     if (Status s = put(f, memory, limit, ph->p_paddr, ph->p_offset, ph->p_filesz, ph->p_memsz); !s) return s.error();
-    p.end = std::max<u64>(p.end, u64{ph->p_paddr} + ph->p_memsz);
+    p.add(ph->p_paddr, ph->p_memsz);
   }
-  if (p.end == 0) return f.error("an ELF file with nothing to load", "link it as ELF32");
+  if (p.end == 0 && p.low_end == 0) return f.error("an ELF file with nothing to load", "link it as ELF32");
   return p;
 }
 
@@ -120,7 +133,7 @@ Result<BootedImage> load_multiboot(const ImageFile& f, u64 header, const BootReq
   Information info;
   info.flags = bit(0) | bit(2) | bit(3) | bit(6) | bit(9);
   info.mem_upper = static_cast<u32>((load_limit(*request.plan) - kHighMemory) >> 10);
-  u64 strings = kBootStrings;
+  u64 strings = std::max(kBootStrings, p->low_end);
   const std::string name = "pangea";
   const std::string line = request.command_line.empty() ? request.kernel : request.kernel + " " + request.command_line;
   for (const auto& [text, field] : {std::pair{&line, &info.command_line}, std::pair{&name, &info.loader_name}}) {
@@ -128,7 +141,7 @@ Result<BootedImage> load_multiboot(const ImageFile& f, u64 header, const BootReq
     *field = static_cast<u32>(strings);
     strings += text->size() + 1;
   }
-  const auto modules = load_modules(request, p->end, strings, memory);
+  const auto modules = load_modules(request, std::max(p->end, kHighMemory), strings, memory);
   if (!modules) return modules.error();
   info.modules_count = static_cast<u32>(modules->size());
   const std::span<const u8> list(reinterpret_cast<const u8*>(modules->data()), modules->size() * sizeof(Module));

@@ -23,6 +23,9 @@ Outcome exec_cpuid(Vcpu& c, const Insn&) {
   // An APIC that IA32_APIC_BASE has switched off is not shown (SDM Vol. 3A, 11.4.3).
   if (u64 base = 0; static_cast<u32>(s.gpr[kRax]) == 1 && c.ports().apic && c.ports().apic->read_msr(0x1b, base))
     if (!(base & bit(11))) r.edx &= ~static_cast<u32>(bit(9));
+  if (static_cast<u32>(s.gpr[kRax]) == 0 && (s.misc_enable & kMiscLimitCpuid)) r.eax = 2;
+  if (static_cast<u32>(s.gpr[kRax]) == 0x80000001 && (s.misc_enable & kMiscXdDisable))
+    r.edx &= ~static_cast<u32>(bit(20));
   s.gpr[kRax] = r.eax;
   s.gpr[kRbx] = r.ebx;
   s.gpr[kRcx] = r.ecx;
