@@ -2,7 +2,9 @@
 #include <cpuid.h>
 
 #include <algorithm>
+#include <charconv>
 #include <initializer_list>
+#include <span>
 
 #include "emu/x86/cpuid.h"
 
@@ -60,6 +62,30 @@ constexpr Feature kQemu64[] = {
     Feature::fxsr, Feature::sse,  Feature::sse2, Feature::sse3,    Feature::cx16,    Feature::hypervisor,
     Feature::ht,   Feature::arat, Feature::lm,   Feature::syscall, Feature::nx,      Feature::lahf_lm,
 };
+constexpr Feature kKvm64[] = {
+    Feature::fpu,  Feature::de,   Feature::pse,  Feature::tsc,     Feature::msr,     Feature::pae,
+    Feature::mce,  Feature::cx8,  Feature::apic, Feature::sep,     Feature::mtrr,    Feature::pge,
+    Feature::mca,  Feature::cmov, Feature::pat,  Feature::pse36,   Feature::clflush, Feature::mmx,
+    Feature::fxsr, Feature::sse,  Feature::sse2, Feature::sse3,    Feature::cx16,    Feature::hypervisor,
+    Feature::ht,   Feature::arat, Feature::lm,   Feature::syscall, Feature::nx,
+};
+// What QEMU's Intel models add, each to the one before it.
+constexpr Feature kNehalem[] = {Feature::ssse3, Feature::sse41, Feature::sse42, Feature::popcnt, Feature::lahf_lm};
+constexpr Feature kWestmere[] = {Feature::aes, Feature::pclmulqdq};
+constexpr Feature kSandyBridge[] = {Feature::xsave,  Feature::avx,    Feature::tsc_deadline,
+                                    Feature::x2apic, Feature::rdtscp, Feature::xsaveopt};
+constexpr Feature kIvyBridge[] = {Feature::f16c, Feature::rdrand, Feature::fsgsbase, Feature::smep, Feature::erms};
+constexpr Feature kHaswell[] = {Feature::fma,  Feature::movbe, Feature::pcid, Feature::bmi1,
+                                Feature::bmi2, Feature::avx2,  Feature::abm,  Feature::invpcid};
+constexpr Feature kBroadwell[] = {Feature::adx, Feature::rdseed, Feature::smap, Feature::prefetchw};
+constexpr Feature kSkylake[] = {Feature::xsavec, Feature::xgetbv1};
+struct IntelModel {
+  const char* name;
+  std::span<const Feature> adds;
+};
+constexpr IntelModel kIntelModels[] = {
+    {"nehalem", kNehalem}, {"westmere", kWestmere},   {"sandybridge", kSandyBridge}, {"ivybridge", kIvyBridge},
+    {"haswell", kHaswell}, {"broadwell", kBroadwell}, {"skylake-client", kSkylake}};
 // The psABI's levels. v2 and v3 list what they add.
 constexpr Feature kV1[] = {Feature::fpu,  Feature::cx8, Feature::cmov, Feature::mmx,
                            Feature::fxsr, Feature::sse, Feature::sse2};
@@ -125,6 +151,18 @@ bool set_model(CpuidConfig& c, std::string_view model) {
     add(c, kQemu64);
     return true;
   }
+  if (m == "kvm64" || m == "opteron-g1") {
+    add(c, kKvm64);
+    if (m == "opteron-g1") c.vendor = Vendor::Amd;
+    return true;
+  }
+  if (std::ranges::any_of(kIntelModels, [&m](const IntelModel& k) { return m == k.name; })) {
+    add(c, kKvm64);
+    for (const IntelModel& k : kIntelModels) {
+      add(c, k.adds);
+      if (m == k.name) return true;
+    }
+  }
   if (m != "x86-64-v2" && m != "x86-64-v3") return false;
   // The levels speak of what programs see; what only the kernel sees is all there. Protection keys are theirs too: they
   // have instructions, and a place in the frame of every signal.
@@ -133,6 +171,39 @@ bool set_model(CpuidConfig& c, std::string_view model) {
   add(c, kV1), add(c, kV2);
   if (m == "x86-64-v3") add(c, kV3);
   return true;
+}
+// Of QEMU's properties those that ask for what is so anyway: a model that is not there as a whole is refused, and there
+// is no host processor to speak of.
+constexpr std::string_view kMeansNothing[] = {"check", "enforce", "migratable", "host-phys-bits", "kvm", "l3-cache"};
+// Features of QEMU's that this processor does not have: they may be switched off.
+constexpr std::string_view kAbsent[] = {"vmx",   "svm",      "la57",  "lam",     "pks",     "monitor",
+                                        "rtm",   "hle",      "mpx",   "avx512f", "pdcm",    "dtes64",
+                                        "3dnow", "3dnowext", "rdpru", "shstk",   "ibt",     "spec-ctrl",
+                                        "ibpb",  "stibp",    "ssbd",  "pcommit", "waitpkg", "amx-tile"};
+
+bool listed(std::span<const std::string_view> list, std::string_view name) {
+  return std::ranges::find(list, normal(name)) != list.end();
+}
+
+/// vendor=, phys-bits= and what means nothing. False: it is a feature's word.
+Result<bool> set_property(CpuidConfig& c, const std::string& what, std::string_view word) {
+  const usize eq = word.find('=');
+  const std::string_view name = word.substr(0, eq), value = eq == word.npos ? std::string_view{} : word.substr(eq + 1);
+  if (name == "vendor") {
+    if (value != "GenuineIntel" && value != "AuthenticAMD")
+      return Error{what, "unknown vendor '" + std::string(value) + "'", "use GenuineIntel or AuthenticAMD"};
+    c.vendor = value == "AuthenticAMD" ? Vendor::Amd : Vendor::Intel;
+    return true;
+  }
+  if (name == "phys-bits") {
+    u32 bits = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), bits);
+    if (error != std::errc{} || end != value.data() + value.size() || bits < 36 || bits > CpuidConfig{}.physical_bits)
+      return Error{what, "physical addresses of " + std::string(value) + " bits", "give 36 to 46"};
+    c.physical_bits = bits;
+    return true;
+  }
+  return listed(kMeansNothing, name);
 }
 }  // namespace
 
@@ -172,10 +243,14 @@ Result<CpuidConfig> select_cpu(std::string_view option, const CpuidConfig& avail
   };
   const std::string model(next());
   if (!set_model(c, model))
-    return Error{what, "unknown model '" + model + "'", "use max, qemu64, x86-64-v2 or x86-64-v3"};
+    return Error{what, "unknown model '" + model + "'",
+                 "use max, qemu64, kvm64, x86-64-v2, x86-64-v3, Nehalem to Skylake-Client or Opteron_G1"};
   while (!rest.empty()) {
     const std::string_view word = next();
     if (word.empty()) continue;
+    const auto property = set_property(c, what, word);
+    if (!property) return property.error();
+    if (*property) continue;
     bool on = true;
     std::string_view name = word;
     if (word[0] == '+' || word[0] == '-') {
@@ -188,6 +263,10 @@ Result<CpuidConfig> select_cpu(std::string_view option, const CpuidConfig& avail
       name = word.substr(0, eq);
     }
     const Feature f = find_feature(name);
+    if (f == Feature::Always && listed(kAbsent, name)) {
+      if (!on) continue;
+      return Error{what, "not available here: " + std::string(name), "switch it off"};
+    }
     if (f == Feature::Always) return Error{what, "unknown feature '" + std::string(name) + "'", ""};
     c.set(f, on);
   }

@@ -25,7 +25,8 @@
 
 namespace pangea::x86 {
 namespace {
-constexpr u32 kSignature = 0x30661;  // family 6, model 36H, stepping 1
+constexpr u32 kSignature = 0x30661;     // family 6, model 36H, stepping 1
+constexpr u32 kSignatureAmd = 0x60fb1;  // family 15, model 107, stepping 1: that of QEMU's qemu64
 constexpr u32 kMaxBasic = 0x16, kMaxHypervisor = 0x40000010, kMaxExtended = 0x80000008;
 
 struct Row {
@@ -59,12 +60,15 @@ CpuidRegs text(const char* s) {
   return r;
 }
 
-CpuidRegs vendor_leaf() { return {kMaxBasic, 0x756e6547, 0x6c65746e, 0x49656e69}; }  // GenuineIntel
+CpuidRegs vendor_leaf(const CpuidConfig& c, u32 highest) {
+  if (c.vendor == Vendor::Amd) return {highest, 0x68747541, 0x444d4163, 0x69746e65};  // AuthenticAMD
+  return {highest, 0x756e6547, 0x6c65746e, 0x49656e69};                               // GenuineIntel
+}
 
 CpuidRegs leaf_1(const CpuidConfig& c, u32 apic_id, u64 cr4) {
   CpuidRegs r = feature_bits(c, 1, 0);
   const unsigned bits = core_bits(c);
-  r.eax = kSignature;
+  r.eax = c.vendor == Vendor::Amd ? kSignatureAmd : kSignature;
   r.ebx = apic_id << 24 | (1u << bits) << 16 | 8 << 8;  // CLFLUSH line: 8 quadwords
   r.ecx &= ~(1u << 27);
   if (cr4 & kCr4OSXSAVE) r.ecx |= 1u << 27;
@@ -139,7 +143,7 @@ CpuidRegs leaf_15(const CpuidConfig& c) {
 
 CpuidRegs basic_leaf(const CpuidConfig& c, u32 leaf, u32 subleaf, u32 apic_id, u64 cr4, u64 xcr0, u64 xss) {
   switch (leaf) {
-    case 0: return vendor_leaf();
+    case 0: return vendor_leaf(c, kMaxBasic);
     case 1: return leaf_1(c, apic_id, cr4);
     case 2: return {0xff01, 0, 0, 0};  // no descriptors: see leaf 4
     case 4: return leaf_4(c, subleaf);
@@ -171,7 +175,7 @@ CpuidRegs hypervisor_leaf(const CpuidConfig& c, u32 leaf) {
 
 CpuidRegs extended_leaf(const CpuidConfig& c, u32 leaf) {
   switch (leaf) {
-    case 0x80000000: return {kMaxExtended, 0, 0, 0};
+    case 0x80000000: return c.vendor == Vendor::Amd ? vendor_leaf(c, kMaxExtended) : CpuidRegs{kMaxExtended, 0, 0, 0};
     case 0x80000002:
     case 0x80000003:
     case 0x80000004: {

@@ -116,6 +116,9 @@ struct CpuidRegs {
   bool operator==(const CpuidRegs&) const = default;
 };
 
+/// Whose rules hold where they differ: SYSCALL and SYSRET outside 64-bit mode, SYSENTER and SYSEXIT in long mode.
+enum class Vendor : u8 { Intel, Amd };
+
 /// What the machine's processors are. One per machine: the intersection of what all nodes can provide.
 struct CpuidConfig {
   u64 features[2] = {0, 0};  // bit per Feature
@@ -124,6 +127,7 @@ struct CpuidConfig {
   u64 tsc_hz = 1'000'000'000;
   u32 apic_timer_hz = 1'000'000'000;  // leaf 15H's core crystal clock
   u32 physical_bits = 46;
+  Vendor vendor = Vendor::Intel;
   std::string brand = "Pangea virtual CPU";
   std::string hypervisor = "KVMKVMKVM";  // leaf 40000000H, 12 bytes
 
@@ -141,7 +145,8 @@ static_assert(static_cast<unsigned>(Feature::Count) <= 128);
 
 /// Features that this host and this translator can provide (native forms need the host's bit; emulated ones do not).
 CpuidConfig host_features();
-/// Applies QEMU's `-cpu MODEL,+feat,-feat` (also feat=on, feat=off). Models: max, qemu64, x86-64-v2, x86-64-v3.
+/// Applies QEMU's `-cpu MODEL,+feat,-feat` (also feat=on, feat=off), vendor= and phys-bits=. Models: max, x86-64-v2,
+/// x86-64-v3, and of QEMU's the feature lists of qemu64, kvm64, Opteron_G1 and Intel's from Nehalem to Skylake.
 /// Error: unknown model or feature, or features that `available` lacks, with their names.
 Result<CpuidConfig> select_cpu(std::string_view option, const CpuidConfig& available);
 /// As QEMU spells it.

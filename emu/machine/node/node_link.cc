@@ -84,7 +84,7 @@ std::vector<u8> encode(const NodeConfig& c) {
   w.put(c.ram_bytes).put(c.vcpus).put(c.nodes).put(c.torture_seed);
   w.put(static_cast<u8>(c.hpet | c.one_insn_per_block << 1 | c.check_coherence << 2 | c.no_reboot << 3));
   w.put(c.cpuid.features[0]).put(c.cpuid.features[1]).put(c.cpuid.tsc_hz).put(c.cpuid.apic_timer_hz);
-  w.put(c.cpuid.physical_bits).text(c.cpuid.brand).text(c.cpuid.hypervisor);
+  w.put(c.cpuid.physical_bits).put(static_cast<u8>(c.cpuid.vendor)).text(c.cpuid.brand).text(c.cpuid.hypervisor);
   return w.body();
 }
 
@@ -104,10 +104,13 @@ Result<NodeConfig> decode_config(Bytes bytes) {
   c.cpuid.tsc_hz = r.get<u64>();
   c.cpuid.apic_timer_hz = r.get<u32>();
   c.cpuid.physical_bits = r.get<u32>();
+  const u8 vendor = r.get<u8>();
+  c.cpuid.vendor = static_cast<x86::Vendor>(vendor);
   c.cpuid.brand = r.text();
   c.cpuid.hypervisor = r.text();
-  if (!r.complete() || c.vcpus == 0 || c.vcpus > kVcpusMax || c.nodes < 2 || c.nodes > kNodesMax ||
-      (c.ram_bytes & kPageMask) || c.ram_bytes >> 46 || c.cpuid.tsc_hz == 0 || c.cpuid.apic_timer_hz == 0)
+  if (!r.complete() || vendor > static_cast<u8>(x86::Vendor::Amd) || c.vcpus == 0 || c.vcpus > kVcpusMax ||
+      c.nodes < 2 || c.nodes > kNodesMax || (c.ram_bytes & kPageMask) || c.ram_bytes >> 46 || c.cpuid.tsc_hz == 0 ||
+      c.cpuid.apic_timer_hz == 0)
     return Error{"configuration of the machine", "it makes no sense", "use the same build of pangea on every node"};
   return c;
 }
