@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -56,6 +57,8 @@ void Tlb::prepare(Slot& slot) {
     }
   for (auto& bank : slot.view->jumps)
     for (u32 i = 0; i < kJumpEntries; ++i) bank[i].rip = no_jump(i);
+  for (unsigned bank = 0; bank < kTlbBanks; ++bank)
+    for (unsigned half = 0; half < 2; ++half) slot.forget_jump_range(bank, half);
   slot.ready = true;
 }
 
@@ -204,7 +207,7 @@ void Tlb::flush_slot_gva(Slot& slot, u64 gva) {
     if (slot.view->entries[bank][i].tag_read == (gva & ~kPageMask)) forget(slot, bank, i);
     if (large) {
       flush_slot_large(slot, bank, gva);
-      flush_slot_jumps(slot, bank);  // the jump cache does not know the size of its pages
+      drop_jumps_of_large(slot, bank, gva);
     } else {
       drop_jumps_of_page(slot, bank, gva);
     }
@@ -232,10 +235,31 @@ void Tlb::flush_all(bool keep_global) {
 
 // --- Jump caches ---
 
+// The jump cache does not know the size of its pages: all that may lie in one with `gva` go, which is 1 GiB.
+void Tlb::drop_jumps_of_large(Slot& slot, unsigned bank, u64 gva) {
+  const auto half = static_cast<unsigned>(gva >> 63);
+  u64 &low = slot.jump_low[bank][half], &high = slot.jump_high[bank][half];
+  if (low > high || gva >> 30 < low >> 30 || gva >> 30 > high >> 30) return;
+  slot.forget_jump_range(bank, half);
+  for (u32 i = 0; i < kJumpEntries; ++i) {
+    JumpCacheEntry& j = slot.view->jumps[bank][i];
+    if (j.rip == no_jump(i) || j.rip >> 63 != half) continue;
+    if ((j.rip ^ gva) >> 30 == 0) {
+      j.rip = no_jump(i);
+    } else {
+      low = std::min(low, j.rip);
+      high = std::max(high, j.rip);
+    }
+  }
+}
+
 void Tlb::install_jump(Bank which, u64 rip, u64 host) {
   const unsigned bank = static_cast<unsigned>(which);
   Slot& slot = slots_[current_index_];
   current_->jumps[bank][jump_index(rip)] = {rip, host};
+  u64 &low = slot.jump_low[bank][rip >> 63], &high = slot.jump_high[bank][rip >> 63];
+  low = std::min(low, rip);
+  high = std::max(high, rip);
   const u32 i = (rip >> kPageShift) & (kTlbEntries - 1);
   slot.jump_pages[bank][i >> 6] |= u64{1} << (i & 63);
   const TlbEntry& e = current_->entries[bank][i];
@@ -249,6 +273,7 @@ void Tlb::flush_slot_jumps(Slot& slot, unsigned bank) {
     w = 0;
   }
   slot.jumps_local[bank] = false;
+  for (unsigned half = 0; half < 2; ++half) slot.forget_jump_range(bank, half);
   if (!any) return;
   for (u32 i = 0; i < kJumpEntries; ++i) slot.view->jumps[bank][i].rip = no_jump(i);
 }

@@ -158,7 +158,13 @@ class Tlb {
     // Large pages seen since the last full flush: GVA range [0] of the lower and [1] of the upper half.
     u64 large_low[2] = {~u64{0}, ~u64{0}}, large_high[2] = {0, 0};
     Bitmap jump_pages[kTlbBanks] = {};  // filter by GVA page: which pages may have jump cache entries
-    bool jumps_local[kTlbBanks] = {};   // some jump is not known to lie in a global page
+    // RIPs in the jump cache lie within these ranges, [0] of the lower and [1] of the upper half.
+    u64 jump_low[kTlbBanks][2], jump_high[kTlbBanks][2];
+    bool jumps_local[kTlbBanks] = {};  // some jump is not known to lie in a global page
+    void forget_jump_range(unsigned bank, unsigned half) {
+      jump_low[bank][half] = ~u64{0};
+      jump_high[bank][half] = 0;
+    }
     bool in_large(u64 gva) const { return gva >= large_low[gva >> 63] && gva <= large_high[gva >> 63]; }
   };
   struct Link {
@@ -171,6 +177,7 @@ class Tlb {
   void restrict_slot(Slot& slot, u32 forbids);
   void flush_slot_jumps(Slot& slot, unsigned bank);
   void drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva);
+  void drop_jumps_of_large(Slot& slot, unsigned bank, u64 gva);
   Slot* find(u16 pcid);
   // Reverse map: entries of one page form a chain, so that losing a page costs what it is worth. Flushes only clear
   // tags and leave the chain alone: the refill after a flush mostly brings the same page to the same entry.

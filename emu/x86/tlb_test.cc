@@ -219,6 +219,19 @@ TEST_F(TlbTest, JumpsInALargePageGoWithAnyAddressOfIt) {
   EXPECT_FALSE(has_jump(0x40001010, Bank::User));
 }
 
+TEST_F(TlbTest, JumpsFarFromALargePageStay) {
+  put(0x40001000, 1, false, kTlbLarge | kTlbExecute);
+  for (int round = 0; round < 2; ++round) {
+    tlb_->install_jump(Bank::User, 0x40001010, 1);
+    tlb_->install_jump(Bank::User, 0x400123, 2);
+    tlb_->install_jump(Bank::User, 0xffff800000001000, 3);
+    tlb_->flush_gva(0x40100000, false);
+    EXPECT_FALSE(has_jump(0x40001010, Bank::User));
+    EXPECT_TRUE(has_jump(0x400123, Bank::User));
+    EXPECT_TRUE(has_jump(0xffff800000001000, Bank::User));
+  }
+}
+
 TEST_F(TlbTest, AnotherModeOfTheSameBankFindsNoJumps) {
   const u32 kernel = Mode::kLong | Mode::kProtected, user = kernel | Mode::kUser;
   tlb_->enter_mode(kernel);
