@@ -165,6 +165,28 @@ TEST(CpuModel, NativeFeaturesAreTheHosts) {
   EXPECT_EQ(c.has(Feature::aes), __builtin_cpu_supports("aes") != 0);
 }
 
+TEST(CpuModel, QemusNamesAndProperties) {
+  CpuidConfig all;
+  all.features[0] = all.features[1] = ~u64{0};
+  const auto ivy = select_cpu("IvyBridge,phys-bits=36,host-phys-bits=off,-vmx", all);
+  ASSERT_TRUE(ivy);
+  EXPECT_TRUE(ivy->has(Feature::rdrand) && ivy->has(Feature::smep) && ivy->has(Feature::avx));
+  EXPECT_FALSE(ivy->has(Feature::avx2) || ivy->has(Feature::smap));
+  EXPECT_EQ(ivy->physical_bits, 36u);
+  EXPECT_EQ(ivy->vendor, Vendor::Intel);
+  EXPECT_TRUE(select_cpu("Skylake-Client", all)->has(Feature::avx2));
+  EXPECT_FALSE(select_cpu("Nehalem", all)->has(Feature::aes));
+  EXPECT_TRUE(select_cpu("kvm64,+rdtscp", all)->has(Feature::rdtscp));
+  EXPECT_EQ(select_cpu("max,vendor=GenuineIntel", all)->vendor, Vendor::Intel);
+  const auto amd = select_cpu("Opteron_G1,vendor=AuthenticAMD", all);
+  ASSERT_TRUE(amd);
+  EXPECT_EQ(leaf(*amd, 0).ebx, 0x68747541u);
+  EXPECT_EQ(leaf(*amd, 0x80000000).ecx, 0x444d4163u);
+  EXPECT_EQ(leaf(*amd, 1).eax >> 8 & 15, 15u);
+  EXPECT_FALSE(select_cpu("max,vendor=Acme", all) || select_cpu("max,phys-bits=64", all) ||
+               select_cpu("max,+svm", all));
+}
+
 TEST(CpuModel, PlusAndMinus) {
   const CpuidConfig all = host_features();
   const auto c = select_cpu("max,-x2apic,-sse4.2,tsc-deadline=off", all);

@@ -134,7 +134,6 @@ TEST(Decoder, Undefined) {
   };
   for (const auto& bytes : cases)
     EXPECT_EQ(run(bytes).status, DecodeStatus::Undefined) << +bytes[0] << " " << +bytes[1];
-  EXPECT_EQ(run({0x0f, 0x05}, kBits32).status, DecodeStatus::Undefined);
   EXPECT_EQ(run({0x8d, 0xc0}, kBits32).status, DecodeStatus::Undefined);
 }
 

@@ -146,6 +146,8 @@ TEST_F(Msr, MiscEnable) {
   EXPECT_TRUE(refused(0x1a0, bit(40)));
   put(0x1a0, 0);
   EXPECT_EQ(get(0x1a0) & 1, 0u);
+  put(0x1a0, 0x400c50809);
+  EXPECT_EQ(get(0x1a0), 0x400c51809u) << "kept, but for the bits that only tell: no BTS, no PEBS";
 }
 
 TEST_F(Msr, TscAuxIsThirtyTwoBits) {

@@ -217,5 +217,13 @@ TEST_F(LongTest, FarJumpToCompatibilityModeAndBack) {
   poke(kGdt + 0x50, descriptor(0, 0xfffff, 0xe09b));  // L and D
   expect_fault(far_transfer(*c_, FarKind::Jump, 0x50, 0, 4, 0), Vector::GP, 0x50);
 }
+TEST_F(LongTest, ANullifiedSegmentKeepsItsBaseIn64BitMode) {
+  seg_of(s(), Seg::Gs) = {0x400000, 0xffffffff, 0x18, 0xc093};
+  drop_inner_data_segments(s(), 3);
+  EXPECT_EQ(seg_of(s(), Seg::Gs).selector, 0);
+  EXPECT_FALSE(seg_of(s(), Seg::Gs).present());
+  EXPECT_EQ(seg_of(s(), Seg::Gs).base, 0x400000u);
+}
+
 }  // namespace
 }  // namespace pangea::x86

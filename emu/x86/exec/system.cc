@@ -9,7 +9,16 @@ namespace pangea::x86 {
 
 Outcome exec_none(Vcpu& c, const Insn&) { return raise_ud(c); }
 Outcome exec_ud(Vcpu& c, const Insn&) { return raise_ud(c); }
-Outcome exec_vmcall(Vcpu& c, const Insn&) { return raise_ud(c); }  // no hypercalls are offered
+
+// CPUID leaf 40000000H says KVM. Its hypercalls are not offered, and VMCALL says so as KVM does (Linux,
+// Documentation/virt/kvm/x86/hypercalls.rst): -KVM_ENOSYS, and at another level than 0 -KVM_EPERM.
+Outcome exec_vmcall(Vcpu& c, const Insn&) {
+  VcpuState& s = c.state();
+  if (!c.cpuid().has(Feature::hypervisor)) return raise_ud(c);
+  const u64 result = -(s.cpl == 0 ? u64{1000} : u64{1});
+  s.gpr[kRax] = in_64bit_mode(s) ? result : static_cast<u32>(result);
+  return Outcome::Next;
+}
 
 Outcome exec_hlt(Vcpu& c, const Insn&) {
   if (c.state().cpl != 0) return raise_gp(c);

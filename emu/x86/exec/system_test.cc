@@ -244,7 +244,65 @@ TEST_F(System, WrpkruDropsWhatItForbids) {
   expect_fault(translate(*c, kData, Intent::Read, false, t), Vector::PF, kPfPresent | kPfUser | kPfKey);
 }
 
+TEST_F(System, HypercallsAreThereButNoneIsKnown) {
+  cpuid.set(Feature::hypervisor, true);
+  enter(In::Long);
+  EXPECT_EQ(run({0x0f, 0x01, 0xc1}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRax], u64(-1000)) << "-KVM_ENOSYS";
+  enter(In::LongUser);
+  EXPECT_EQ(run({0x0f, 0x01, 0xc1}), Outcome::Next);
+  EXPECT_EQ(s().gpr[kRax], u64(-1)) << "-KVM_EPERM";
+}
+
+// AMD APM Vol. 3, SYSCALL and SYSRET: from compatibility mode to CSTAR and back; Intel has them in 64-bit mode only.
+TEST_F(System, SyscallFromCompatibilityModeIsAmds) {
+  enter(In::Compat);
+  s().efer |= kEferSCE;
+  s().star = u64{0x23} << 48 | u64{0x10} << 32;
+  s().cstar = 0xffff800000001000;
+  s().sfmask = kFlagIF;
+  const u64 rip = s().rip;
+  expect_fault(run({0x0f, 0x05}), Vector::UD);
+  cpuid.vendor = Vendor::Amd;
+  EXPECT_EQ(run({0x0f, 0x05}), Outcome::Jump);
+  EXPECT_EQ(s().rip, 0xffff800000001000u);
+  EXPECT_EQ(s().gpr[kRcx], rip + 2);
+  EXPECT_EQ(s().cpl, 0);
+  EXPECT_FALSE(s().rflags & kFlagIF);
+  EXPECT_EQ(seg_of(s(), Seg::Cs).selector, 0x10);
+  EXPECT_TRUE(seg_of(s(), Seg::Cs).is_long());
+  EXPECT_EQ(run({0x0f, 0x07}), Outcome::Jump);
+  EXPECT_EQ(s().rip, static_cast<u32>(rip + 2));
+  EXPECT_EQ(s().cpl, 3);
+  EXPECT_EQ(seg_of(s(), Seg::Cs).selector, 0x23);
+  EXPECT_FALSE(seg_of(s(), Seg::Cs).is_long());
+  EXPECT_TRUE(s().rflags & kFlagIF);
+  expect_fault(run({0x0f, 0x34}), Vector::UD);  // SYSENTER
+}
+
+TEST_F(System, XdDisableHidesNx) {
+  cpuid.set(Feature::nx, true);
+  enter(In::Long);
+  const auto wrmsr = [this](u32 index, u64 value) {
+    s().gpr[kRcx] = index, s().gpr[kRax] = static_cast<u32>(value), s().gpr[kRdx] = value >> 32;
+    return run({0x0f, 0x30});
+  };
+  const auto nx_shown = [this] {
+    s().gpr[kRax] = 0x80000001, s().gpr[kRcx] = 0;
+    EXPECT_EQ(run({0x0f, 0xa2}), Outcome::Next);
+    return (s().gpr[kRdx] >> 20 & 1) != 0;
+  };
+  EXPECT_TRUE(nx_shown());
+  EXPECT_EQ(wrmsr(0x1a0, u64{1} << 34 | 1), Outcome::Next);
+  EXPECT_FALSE(nx_shown());
+  expect_fault(wrmsr(0xc0000080, s().efer | kEferNXE), Vector::GP);
+  EXPECT_EQ(wrmsr(0x1a0, 1), Outcome::Next);
+  EXPECT_TRUE(nx_shown());
+  EXPECT_EQ(wrmsr(0xc0000080, s().efer | kEferNXE), Outcome::Next);
+}
+
 TEST_F(System, UndefinedHere) {
+  cpuid.set(Feature::hypervisor, false);
   expect_fault(run({0x0f, 0x0b}), Vector::UD);
   expect_fault(run({0x0f, 0x01, 0xc1}), Vector::UD);  // vmcall
   expect_fault(run({0x0f, 0x01, 0xc8}), Vector::UD);  // monitor: not shown
