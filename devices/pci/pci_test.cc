@@ -3,6 +3,7 @@
 #include "devices/misc/reset_control.h"
 #include "devices/pci/i440fx.h"
 #include "devices/pci/pci_host.h"
+#include "devices/pci/pci_testdev.h"
 #include "devices/test_support.h"
 
 namespace pangea::devices {
@@ -86,6 +87,36 @@ struct Rig : ApicRig {
   Piix4PowerManagement power;
   PciFunction nic;
 };
+
+// docs/specs/pci-testdev.rst: select a test, write as its header says, read the count.
+TEST(PciTestdev, CountsWritesAsItsHeaderSays) {
+  Rig r;
+  PciTestdev d(r.space, r.fabric);
+  r.host.plug(5, 0, d);
+  EXPECT_EQ(r.cfg(5, 0, 0), 0x00051b36u);
+  EXPECT_EQ(r.cfg(5, 0, 4, 2) & 3, 3u) << "decoding, as firmware leaves it";
+  const u64 memory = r.cfg(5, 0, 0x10) & ~15u;
+  const u16 io = static_cast<u16>(r.cfg(5, 0, 0x14) & ~3u);
+  for (u32 test = 0; test < 3; ++test) {
+    r.space.mmio_write(Gpa{memory}, 1, test);
+    r.space.pio_write(io, 1, test);
+    EXPECT_EQ(r.space.mmio_read(Gpa{memory + 12}, 4), 0u);
+    EXPECT_EQ(r.space.mmio_read(Gpa{memory + 1}, 1), 1u);
+    const u64 at = memory + r.space.mmio_read(Gpa{memory + 4}, 4), data = r.space.mmio_read(Gpa{memory + 8}, 4);
+    const u16 port = static_cast<u16>(io + r.space.pio_read(static_cast<u16>(io + 4), 4));
+    for (int i = 0; i < 16; ++i) {
+      r.space.mmio_write(Gpa{at}, 1, data);
+      r.space.pio_write(port, 1, static_cast<u32>(data));
+    }
+    r.space.mmio_write(Gpa{at}, 1, data ^ 1);
+    EXPECT_EQ(r.space.mmio_read(Gpa{memory + 12}, 4), test == 2 ? 16u : 17u);
+    EXPECT_EQ(r.space.pio_read(static_cast<u16>(io + 12), 4), 16u);
+    EXPECT_EQ(r.space.mmio_read(Gpa{memory + 16}, 1), u64{'m'});
+    EXPECT_EQ(r.space.pio_read(static_cast<u16>(io + 16), 1), u32{'p'});
+  }
+  r.space.mmio_write(Gpa{memory}, 1, 3);  // there is no fourth: everything stays
+  EXPECT_EQ(r.space.mmio_read(Gpa{memory + 12}, 4), 16u);
+}
 
 TEST(Pci, EnumeratesLikeQemusPc) {
   Rig r;

@@ -16,7 +16,7 @@ struct ComPort {
 };
 constexpr ComPort kComPorts[] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
 constexpr unsigned kKeyboardIrq = 1, kPitIrq = 0, kRtcIrq = 8;
-constexpr unsigned kPiixSlot = 1, kPmFunction = 3;
+constexpr unsigned kPiixSlot = 1, kFirstFreeSlot = 2, kPmFunction = 3;
 
 /// Output of the debug console while nobody wants it.
 constexpr const char* kNobody = "null";
@@ -52,6 +52,10 @@ Board::Board(const MachinePlan& plan, const RunOptions& options, InterruptFabric
   pci_.plug(0, 0, host_bridge_);
   pci_.plug(kPiixSlot, 0, isa_bridge_);
   pci_.plug(kPiixSlot, kPmFunction, power_management_);
+  if (options.pci_testdev) {
+    pci_testdev_ = std::make_unique<PciTestdev>(io_, fabric);
+    pci_.plug(kFirstFreeSlot, 0, *pci_testdev_);
+  }
   const u64 high = plan.ram_bytes > kLowRamLimit ? plan.ram_bytes - kLowRamLimit : 0;
   rtc_.set_machine(plan.low_ram_end(), high, plan.vcpus());
 }
@@ -145,6 +149,8 @@ Status Board::map_others(const MachinePlan& plan, const RunOptions& options) {
   if (Status s = io_.map_mmio(Gpa{kIoApicBase}, IoApic::kWindow, io_apic_); !s) return s;
   if (plan.hpet)
     if (Status s = io_.map_mmio(Gpa{kHpetBase}, Hpet::kWindow, hpet_); !s) return s;
+  if (options.debugcon_port != DebugConsole::kBochsPort)
+    if (Status s = io_.map_pio(options.debugcon_port, 1, *debug_console_); !s) return s;
   if (options.pc_testdev)
     if (Status s = map_testdev(!options.debugcon.empty()); !s) return s;
   if (!options.debug_exit) return ok();

@@ -13,6 +13,7 @@
 #include "devices/misc/pc_testdev.h"
 #include "devices/misc/reset_control.h"
 #include "devices/pci/i440fx.h"
+#include "devices/pci/pci_testdev.h"
 #include "devices/serial/uart.h"
 #include "devices/timer/acpi_pm.h"
 #include "devices/timer/hpet.h"
@@ -111,6 +112,7 @@ class Board {
   devices::I440fxHostBridge host_bridge_;
   devices::Piix3IsaBridge isa_bridge_;
   devices::Piix4PowerManagement power_management_;
+  std::unique_ptr<devices::PciTestdev> pci_testdev_;  // where it was asked for
   std::vector<SerialLine> serial_;
   NoInput no_input_;
   std::unique_ptr<devices::CharBackend> debug_backend_;

@@ -24,13 +24,13 @@ using G = OptionGroup;
 constexpr OptionRow kRun[] = {
     {"m", "SIZE", "memory; K, M, G, T; MiB if there is no suffix [512M]", G::Machine},
     {"smp", "N", "vCPUs; also cpus=,sockets=,cores=,threads= [1]", G::Machine},
-    {"cpu", "MODEL", "processor model and features: max,+feature,-feature [max]", G::Machine},
+    {"cpu", "MODEL", "processor model and features: max,+feature,-feature; vendor=V, phys-bits=N [max]", G::Machine},
     {"machine", "TYPE", "pc, pc,hpet=off [pc]", G::Machine},
     {"M", "TYPE", nullptr, G::Machine},
     {"accel", "NAME", nullptr, G::Machine},
     {"rtc", "base=B", "start of the real-time clock: utc, localtime or a date [utc]", G::Machine},
-    {"device", "DEVICE", "isa-debug-exit,iobase=0xf4,iosize=4: port that ends the run; pc-testdev: QEMU's", G::Machine,
-     true},
+    {"device", "DEVICE", "isa-debug-exit,iobase=0xf4,iosize=4: port that ends the run; `-device help` lists all",
+     G::Machine, true},
     {"name", "NAME", "name of the guest, for messages", G::Machine},
     {"kernel", "FILE", "Linux bzImage, ELF vmlinux (PVH or 64-bit) or Multiboot image", G::Boot},
     {"initrd", "FILE", "initial RAM disk; for Multiboot: FILE [ARGS],FILE [ARGS],...", G::Boot},
@@ -42,6 +42,8 @@ constexpr OptionRow kRun[] = {
     {"serial", "DEV", "COM1, COM2, ...: stdio, mon:stdio, null, pty, file:PATH, unix:PATH, tcp:HOST:PORT", G::Console,
      true},
     {"debugcon", "DEV", "back end of the debug console, port 0xe9", G::Console},
+    {"chardev", "KIND,id=ID", "named back end for -serial chardev:ID and -device isa-debugcon,chardev=ID", G::Console,
+     true},
     {"monitor", "none", nullptr, G::Console},
     {"parallel", "none", nullptr, G::Console},
     {"vga", "none", nullptr, G::Console},
@@ -200,6 +202,11 @@ std::string run_help() {
          "  pangea run -node tcp://10.0.0.2:7000 -m 4G -smp 4 ...       one node here, one there\n"
          "  (the last with -key and -peers: see pangea keygen -h)\n" +
          rows_help(kRun) + kExitHelp;
+}
+
+std::string device_help() {
+  return "name \"isa-debug-exit\", bus ISA\nname \"isa-debugcon\", bus ISA\nname \"pc-testdev\", bus ISA\nname "
+         "\"pci-testdev\", bus PCI\n";
 }
 
 std::string node_help() {

@@ -38,6 +38,8 @@ Result<std::vector<std::string>> normalise_arguments(std::span<const OptionRow> 
 /// The pages behind -h.
 std::string main_help();
 std::string run_help();
+/// What `-device help` prints, as QEMU does.
+std::string device_help();
 std::string node_help();
 std::string keygen_help();
 }  // namespace pangea::machine

@@ -42,9 +42,11 @@ struct RunOptions {
   std::string cpu = "max";
   std::string kernel, initrd, append;
   std::vector<std::string> serial;  // back ends of COM1..COM4 as QEMU spells them; empty: mon:stdio
-  std::string debugcon;             // back end of port 0xe9; empty: none
+  std::string debugcon;             // back end of the debug console; empty: none
+  u16 debugcon_port = 0xe9;         // where it is too, beside 0xe9
   std::optional<DebugExitOption> debug_exit;
   bool pc_testdev = false;
+  bool pci_testdev = false;
   RtcOption rtc;
   bool hpet = true;
   bool no_reboot = false;

@@ -5,6 +5,7 @@
 #include "emu/machine/cli/number.h"
 #include "emu/machine/cli/option_table.h"
 #include "emu/machine/cli/options.h"
+#include "emu/machine/cli/parse_devices.h"
 #include "emu/mem/address.h"
 
 namespace pangea::machine {
@@ -77,6 +78,13 @@ Status read_smp(const Given& g, RunOptions& out) {
   return ok();
 }
 
+/// Properties of QEMU's pc that ask for what is so anyway. The interrupt chips are never a kernel's.
+bool means_nothing(const std::string& key, const std::string& value) {
+  if (key == "accel") return value == "tcg";
+  if (key == "graphics" || key == "usb" || key == "smm" || key == "vmport") return value == "off";
+  return key == "kernel_irqchip" || key == "kernel-irqchip" || key == "dump-guest-core" || key == "mem-merge";
+}
+
 Status read_machine(const Given& g, RunOptions& out) {
   const char* option = given(g, "M") ? "M" : "machine";
   for (const auto& [key, value] : parse_key_values(last(g, option))) {
@@ -86,37 +94,11 @@ Status read_machine(const Given& g, RunOptions& out) {
     if (!type.empty()) return Error{what, "the only machine is pc", "leave it out"};
     if (key == "hpet" && (value == "on" || value == "off"))
       out.hpet = value == "on";
-    else if (!(key == "accel" && value == "tcg") && !(key == "graphics" && value == "off"))
+    else if (!means_nothing(key, value))
       return Error{what, fmt::format("{}={} is not supported", key, value), "leave it out"};
   }
   if (const std::string a = last(g, "accel", "tcg"); a.substr(0, a.find(',')) != "tcg")
     return Error{"-accel " + a, "Pangea always translates", "leave it out"};
-  return ok();
-}
-
-Status read_devices(const Given& g, RunOptions& out) {
-  for (const std::string& text : all(g, "device")) {
-    const auto items = parse_key_values(text);
-    if (text == "pc-testdev") {
-      out.pc_testdev = true;
-      continue;
-    }
-    if (items.empty() || items[0].first != "isa-debug-exit")
-      return Error{"-device " + text, "not supported",
-                   "the devices there are: isa-debug-exit,iobase=0xf4,iosize=4 and pc-testdev"};
-    DebugExitOption d;
-    for (usize i = 1; i < items.size(); ++i) {
-      const auto& [key, value] = items[i];
-      const auto n = parse_u64(value);
-      if (key == "iobase" && n && *n <= 0xffff)
-        d.port = static_cast<u16>(*n);
-      else if (key == "iosize" && n && *n >= 1 && *n <= 4)
-        d.bytes = static_cast<u16>(*n);
-      else if (key != "id")
-        return Error{"-device " + text, fmt::format("{}={} makes no sense", key, value), "use iobase=0xf4,iosize=4"};
-    }
-    out.debug_exit = d;
-  }
   return ok();
 }
 
@@ -241,7 +223,6 @@ void read_plain(const Given& g, RunOptions& out) {
   out.kernel = last(g, "kernel");
   out.initrd = last(g, "initrd");
   out.append = last(g, "append");
-  out.serial = all(g, "serial");
   out.debugcon = last(g, "debugcon");
   out.no_reboot = given(g, "no-reboot");
   out.no_shutdown = given(g, "no-shutdown");
@@ -261,11 +242,13 @@ Result<Command> parse_run(const std::vector<std::string>& arguments) {
   if (!g) return g.error();
   if (given(*g, "h") || given(*g, "help")) return Command{.text = run_help()};
   if (last(*g, "d") == "help") return Command{.text = log_help()};
+  for (const std::string& device : all(*g, "device"))
+    if (device == "help" || device == "?") return Command{.text = device_help()};
   Command c{.kind = Command::Kind::Run};
   read_plain(*g, c.run);
   using Step = Status (*)(const Given&, RunOptions&);
   for (const Step step :
-       {read_memory, read_smp, read_machine, read_devices, read_rtc, read_nodes, read_gdb, read_torture})
+       {read_memory, read_smp, read_machine, read_serial, read_devices, read_rtc, read_nodes, read_gdb, read_torture})
     if (Status s = step(*g, c.run); !s) return s.error();
   auto links = read_links(*g);
   if (!links) return links.error();
@@ -323,6 +306,7 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments) {
   for (const std::string& a : arguments)
     if (a == "-version" || a == "--version") return Command{.text = "pangea " PANGEA_VERSION "\n"};
   if (first == "-h" || first == "-help" || first == "--help" || first == "help") return Command{.text = main_help()};
+  if (first.starts_with('-')) return parse_run(arguments);  // as QEMU is called
   const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
   if (first == "run") return parse_run(rest);
   if (first == "node") return parse_node(rest);
