@@ -5,13 +5,20 @@
 //
 // XINUSE is computed from the registers: a component is in use exactly when it differs from its initial configuration.
 // That is the most that the init optimization permits, costs a few compares, and depends on nothing but the state.
+#include <algorithm>
+
 #include "emu/x86/cpuid.h"
 #include "emu/x86/exec/fpu.h"
 #include "emu/x86/paging.h"
 
 namespace pangea::x86 {
 namespace {
-constexpr unsigned kHeader = 512, kMaxBytes = 2696;
+constexpr unsigned kHeader = 512;
+constexpr u32 kMaxBytes = [] {
+  u32 end = kXsaveLegacyBytes;
+  for (const XsaveComponent& k : kXsaveComponents) end = std::max(end, k.offset + k.bytes);
+  return end;
+}();
 
 bool all_zero(const void* p, unsigned bytes) {
   u64 any = 0;
