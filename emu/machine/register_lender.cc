@@ -23,8 +23,7 @@ struct RegisterLender::Window final : devices::LoanRecall {
   const LoanWindow at;
   std::atomic<u64> lent{0};  // node << 32 | epoch; 0: to nobody
   std::atomic<bool> called_back{false};
-  u16 credit = 0;  // of the loan; below: under the lender's mutex
-  u8 write_offset = 0;
+  devices::RegisterLoan terms;  // of the loan, less what has been posted; below: under the lender's mutex
   std::deque<Waiting> waiting;  // at most kWaitingMax
 };
 
@@ -121,8 +120,7 @@ void RegisterLender::answer(Window& w, const Waiting& access) {
     if (const auto registers = w.at.device->lend(w)) {
       if (++last_epoch_ == 0) last_epoch_ = 1;
       loan = {.epoch = last_epoch_, .first = w.at.first, .registers = *registers};
-      w.credit = registers->credit;
-      w.write_offset = registers->write_offset;
+      w.terms = *registers;
       w.called_back.store(false);
       w.lent.store(u64{access.from.v} << 32 | loan.epoch);
     }
@@ -143,9 +141,9 @@ bool RegisterLender::posted(NodeId from, u32 epoch, u8 value) {
   const std::lock_guard lock(mutex_);
   for (const auto& w : windows_) {
     if (!w->lent_as(from, epoch)) continue;
-    if (w->credit == 0) return false;
-    --w->credit;
-    board_.pio_write(static_cast<u16>(w->at.first + w->write_offset), 1, value);
+    if (w->terms.credit == 0) return false;
+    --w->terms.credit;
+    board_.pio_write(static_cast<u16>(w->at.first + w->terms.write_offset), 1, value);
     return true;
   }
   return false;

@@ -96,9 +96,10 @@ bool IoLink::keep(const PortLoan& loan) {
 }
 
 void IoLink::give_back(u32 epoch) {
+  if (epoch == 0) return;
   const std::lock_guard lock(loan_mutex_);
   for (PortLoan& l : loans_) {
-    if (epoch == 0 || l.epoch != epoch) continue;  // a request that is under way has given it back
+    if (l.epoch != epoch) continue;  // a request that is under way has given it back
     l = {};
     wire::Writer w;
     w.put(static_cast<u8>(Op::Return)).put(epoch);
