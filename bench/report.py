@@ -173,6 +173,22 @@ def print_stats(directory):
         print()
 
 
+def print_keys(directory):
+    """What CURVE adds to a remote page fault: for each node and kind, the median of the rounds' p50 with and without."""
+    runs = load_stats(directory)
+    if "open" not in runs or "keys" not in runs:
+        return
+    print("remote page faults of a boot with CURVE keys against the same link without (medians of p50, µs)")
+    for node in range(2):
+        for kind in ("read", "write"):
+            sides = [[entry["p50_us"] for stats in runs[side] for entry in [stats["nodes"][node][f"remote_faults_{kind}"]]
+                      if entry.get("count")] for side in ("keys", "open")]
+            if all(sides):
+                with_keys, without = (statistics.median(values) for values in sides)
+                print(f"  node {node} {kind}: {spread(sides[0])} against {spread(sides[1])}: {with_keys / without:.2f}×")
+    print()
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit("usage: report.py DIRECTORY")
@@ -180,6 +196,7 @@ def main():
     print_workloads({side: workloads(directory, side) for side in ("native", "qemu", "pangea")})
     print_span(directory)
     print_stats(directory)
+    print_keys(directory)
 
 
 if __name__ == "__main__":
