@@ -87,7 +87,7 @@ Bytes bzimage(u16 version = 0x20f, u64 kib = 64) {
   Bytes b(1024 + kib * 1024);
   for (u64 i = 1024; i < b.v.size(); ++i) b.v[i] = static_cast<u8>(i * 7);
   b.put<u8>(0x1f1, 1).put<u32>(0x1f4, static_cast<u32>(kib * 64)).put<u16>(0x1fe, 0xaa55);
-  b.put<u16>(0x200, 0x6aeb).put<u32>(0x202, 0x53726448).put<u16>(0x206, version);
+  b.put<u16>(0x200, 0x6aeb).put<u32>(0x202, 0x53726448).put<u16>(0x206, version).put<u32>(0x214, 0x100000);
   b.put<u8>(0x211, 1).put<u32>(0x22c, 0x7fffffff).put<u32>(0x230, 0x200000).put<u8>(0x234, 1).put<u16>(0x236, 3);
   b.put<u32>(0x238, 2047).put<u64>(0x258, 0x1000000).put<u32>(0x260, 0x800000);
   return b;
@@ -153,6 +153,8 @@ TEST_F(Boot, BzImageErrors) {
   EXPECT_EQ(why({b.v.begin(), b.v.begin() + 9000}), "the file is cut short");
   EXPECT_EQ(why(bzimage(0x201).v), "boot protocol 2.01 is too old");
   EXPECT_EQ(why(bzimage().put<u8>(0x211, 0).v), "a zImage, loaded low");
+  EXPECT_EQ(why(bzimage(0x207).put<u32>(0x214, 0).v),
+            "starts in real mode and needs a BIOS: its header names no 32-bit entry");
   EXPECT_EQ(why(bzimage().put<u32>(0x1f4, 0).v), "its header names no kernel");
   EXPECT_EQ(why(bzimage().put<u32>(0x260, 512u << 20).v),
             "this kernel needs 512 MiB of memory from 2 MiB on and the guest has too little");

@@ -6,9 +6,9 @@
 namespace pangea::machine {
 namespace {
 constexpr u64 kSetupSects = 0x1f1, kSysSize = 0x1f4, kBootFlag = 0x1fe, kJump = 0x200, kMagic = 0x202, kVersion = 0x206,
-              kTypeOfLoader = 0x210, kLoadFlags = 0x211, kRamdiskImage = 0x218, kRamdiskSize = 0x21c,
-              kCmdLinePtr = 0x228, kInitrdAddrMax = 0x22c, kKernelAlignment = 0x230, kRelocatable = 0x234,
-              kXLoadFlags = 0x236, kCmdLineSize = 0x238, kPrefAddress = 0x258, kInitSize = 0x260;
+              kTypeOfLoader = 0x210, kLoadFlags = 0x211, kCode32Start = 0x214, kRamdiskImage = 0x218,
+              kRamdiskSize = 0x21c, kCmdLinePtr = 0x228, kInitrdAddrMax = 0x22c, kKernelAlignment = 0x230,
+              kRelocatable = 0x234, kXLoadFlags = 0x236, kCmdLineSize = 0x238, kPrefAddress = 0x258, kInitSize = 0x260;
 constexpr u64 kAcpiRsdpAddr = 0x070;  // of struct boot_params
 constexpr u32 kHdrS = 0x53726448;     // "HdrS"
 constexpr u8 kLoadedHigh = 1;
@@ -37,6 +37,11 @@ Result<Header> read_header(const ImageFile& f) {
     return f.error(fmt::format("boot protocol {}.{:02} is too old", h.version >> 8, h.version & 0xff),
                    "give a kernel of 2.4 or later");
   if (!(*f.get<u8>(kLoadFlags) & kLoadedHigh)) return f.error("a zImage, loaded low", "give a bzImage");
+  // Linux kernels name the default, 1 MiB. Programs that borrow the header (iPXE's .lkrn) and enter protected mode by
+  // themselves, with a BIOS beneath, leave it empty.
+  if (*f.get<u32>(kCode32Start) == 0)
+    return f.error("starts in real mode and needs a BIOS: its header names no 32-bit entry",
+                   "give one that does without");
   const u8 sects = *f.get<u8>(kSetupSects);
   h.payload = (u64{sects ? sects : u8{4}} + 1) * 512;
   h.payload_bytes = u64{*f.get<u32>(kSysSize)} * 16;
@@ -91,7 +96,7 @@ Result<BootedImage> load_bzimage(const ImageFile& f, const BootRequest& request,
   zero.put<u8>(kTypeOfLoader, 0xff);  // no registered number
   zero.put<u32>(kCmdLinePtr, static_cast<u32>(kBootStrings));
   zero.put<u64>(kAcpiRsdpAddr, request.rsdp.v);
-  zero.put<u32>(0x214, static_cast<u32>(*at));  // code32_start
+  zero.put<u32>(kCode32Start, static_cast<u32>(*at));
   zero.set_memory_map(*request.plan);
   if (!request.initrd.empty()) {
     const auto file = ImageFile::read(request.files, "-initrd", request.initrd);
