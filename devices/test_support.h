@@ -76,10 +76,12 @@ class FakeLine final : public IrqLine {
 class FakeMachine final : public MachineControl {
  public:
   void power_off() override { ++power_offs; }
+  void suspend() override { ++suspends; }
+  void wake_up() override { ++wakes; }
   void reset_machine(const char* source) override { resets.push_back(source); }
   void debug_exit(int status) override { exits.push_back(status); }
   void set_a20(bool open) override { a20 = open; }
-  unsigned power_offs = 0;
+  unsigned power_offs = 0, suspends = 0, wakes = 0;
   std::vector<std::string> resets;
   std::vector<int> exits;
   bool a20 = true;

@@ -11,6 +11,10 @@ class MachineControl {
   virtual ~MachineControl() = default;
   /// The guest wrote SLP_TYP for S5 with SLP_EN (ACPI 6.4, 4.8.3.2.1).
   virtual void power_off() = 0;
+  /// Likewise for S3, suspend to RAM. The vCPU that wrote it must execute nothing more before it sleeps.
+  virtual void suspend() = 0;
+  /// An enabled wake event has come to the suspended machine.
+  virtual void wake_up() = 0;
   /// The guest asked for a reset; `source` names the register ("0xcf9", "i8042", "port 92").
   virtual void reset_machine(const char* source) = 0;
   /// isa-debug-exit: the process ends with this status, already computed as (value << 1) | 1.

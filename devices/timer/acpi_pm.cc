@@ -6,9 +6,10 @@
 
 namespace pangea::devices {
 namespace {
-constexpr u16 kTmrSts = 1 << 0, kPwrBtnSts = 1 << 8, kWakSts = 1 << 15;
-constexpr u16 kEnableBits = 0x0721;  // TMR, GBL, PWRBTN, SLPBTN, RTC
-constexpr u16 kStatusBits = 0x8731;  // those, BM and WAK
+constexpr u16 kTmrSts = 1 << 0, kPwrBtnSts = 1 << 8, kRtcSts = 1 << 10, kWakSts = 1 << 15;
+constexpr u16 kWakeEvents = kPwrBtnSts | kRtcSts;  // not the PM timer: it runs in S0 only (4.8.2.1)
+constexpr u16 kEnableBits = 0x0721;                // TMR, GBL, PWRBTN, SLPBTN, RTC
+constexpr u16 kStatusBits = 0x8731;                // those, BM and WAK
 constexpr u16 kSciEn = 1 << 0;
 constexpr u8 kSlpEn = 1 << 5;  // of the control register's high byte
 constexpr unsigned kTimerTopBit = 23;
@@ -31,6 +32,8 @@ void AcpiPm::reset() {
   control_ = config_.starts_in_acpi_mode ? kSciEn : 0;
   apm_control_ = apm_status_ = 0;
   half_periods_seen_ = ticks_in(timers_.now_ns(), kPmTimerHz) >> kTimerTopBit;
+  asleep_ = false;
+  woken_by_ = 0;
   update();
 }
 
@@ -46,6 +49,13 @@ void AcpiPm::update() {
   sci_.set_level(active && (control_ & kSciEn));
   const bool wait_for_timer = (enable_ & kTmrSts) && !(status_ & kTmrSts);
   timer_.arm(wait_for_timer ? ns_for((half_periods_seen_ + 1) << kTimerTopBit, kPmTimerHz) : TimerQueue::kNever);
+  wake_by(status_ & enable_ & kWakeEvents);
+}
+
+void AcpiPm::wake_by(u16 events) {
+  if (!asleep_ || woken_by_ || !events) return;
+  woken_by_ = events;
+  machine_.wake_up();
 }
 
 void AcpiPm::press_power_button() {
@@ -55,6 +65,19 @@ void AcpiPm::press_power_button() {
 
 void AcpiPm::raise_gpe(unsigned n) {
   if (n < 16) gpe_status_ |= static_cast<u16>(1u << n);
+  update();
+}
+
+void AcpiPm::ring_alarm() {
+  status_ |= kRtcSts;
+  update();
+}
+
+void AcpiPm::wake_anyway() { wake_by(kPwrBtnSts); }
+
+void AcpiPm::wake(const Awakening& a) {
+  status_ |= static_cast<u16>(kWakSts | a.events);
+  if (a.acpi_mode) control_ |= kSciEn;
   update();
 }
 
@@ -94,6 +117,10 @@ void AcpiPm::write_control_high(u8 v) {
   const unsigned type = (v >> 2) & 7;
   if (type == config_.s5_sleep_type) {
     machine_.power_off();
+  } else if (config_.s3_sleep_type == type) {
+    asleep_ = true;
+    woken_by_ = 0;
+    machine_.suspend();
   } else {
     // No other sleep state is in the tables; wake at once, as a machine with a pending wake event does.
     PANGEA_LOG(guest_errors, "acpi-pm: sleep type {} is not supported", type);

@@ -61,6 +61,68 @@ TEST(AcpiPm, PowerOffOnS5Only) {
   EXPECT_EQ(r.machine.power_offs, 2u) << "by byte";
 }
 
+constexpr u16 kSlpEn = 1 << 13, kS3 = 1 << 10, kTimer = 1, kButton = 0x100, kAlarm = 0x400, kWoken = 0x8000;
+const AcpiPmConfig kWithS3{.s5_sleep_type = 0, .s3_sleep_type = 1};
+
+TEST(AcpiPm, SleepsInS3UntilAnEnabledEvent) {
+  Rig r(kWithS3);
+  r.pm.write(0x30, 1, AcpiPm::kAcpiEnable);
+  r.pm.write(2, 2, kAlarm);
+  r.pm.write(4, 2, kS3);
+  EXPECT_EQ(r.machine.suspends, 0u) << "without SLP_EN";
+  r.pm.write(4, 2, kS3 | kSlpEn);
+  EXPECT_EQ(r.machine.suspends, 1u);
+  EXPECT_EQ(r.machine.power_offs, 0u);
+  EXPECT_TRUE(r.pm.asleep());
+  EXPECT_EQ(r.pm.read(0, 2) & kWoken, 0u);
+  r.pm.press_power_button();
+  EXPECT_EQ(r.machine.wakes, 0u) << "not enabled";
+  r.pm.ring_alarm();
+  EXPECT_EQ(r.machine.wakes, 1u);
+  r.pm.ring_alarm();
+  EXPECT_EQ(r.machine.wakes, 1u) << "one wake-up is enough";
+  const auto awakening = r.pm.awakening();
+  r.pm.reset();
+  EXPECT_FALSE(r.pm.asleep());
+  r.pm.wake(awakening);
+  EXPECT_EQ(r.pm.read(0, 2), kWoken | kAlarm);
+  EXPECT_EQ(r.pm.read(2, 2), 0u);
+  EXPECT_EQ(r.pm.read(4, 2), 1u) << "SCI_EN as it was, SLP_TYP cleared";
+  r.pm.write(0, 2, kWoken);
+  EXPECT_EQ(r.pm.read(0, 2), kAlarm);
+}
+
+TEST(AcpiPm, AnEventThatCameBeforeTheSleepEndsItAtOnce) {
+  Rig r(kWithS3);
+  r.pm.write(2, 2, kAlarm);
+  r.pm.ring_alarm();
+  EXPECT_EQ(r.pm.read(0, 2), kAlarm);
+  r.pm.write(5, 1, (kS3 | kSlpEn) >> 8);
+  EXPECT_EQ(r.machine.suspends, 1u);
+  EXPECT_EQ(r.machine.wakes, 1u);
+}
+
+TEST(AcpiPm, TheTimerWakesNobody) {
+  Rig r(kWithS3);
+  r.pm.write(2, 2, kTimer);
+  r.pm.write(4, 2, kS3 | kSlpEn);
+  r.time.advance(3 * ns_for(u64{1} << 23, kPmTimerHz));
+  EXPECT_EQ(r.machine.wakes, 0u);
+  r.pm.wake_anyway();
+  EXPECT_EQ(r.machine.wakes, 1u);
+  EXPECT_EQ(r.pm.awakening().events, kButton);
+}
+
+TEST(AcpiPm, AResetEndsTheSleep) {
+  Rig r(kWithS3);
+  r.pm.write(2, 2, kButton);
+  r.pm.write(4, 2, kS3 | kSlpEn);
+  r.pm.reset();
+  r.pm.write(2, 2, kButton);
+  r.pm.press_power_button();
+  EXPECT_EQ(r.machine.wakes, 0u);
+}
+
 TEST(AcpiPm, AcpiModeSwitch) {
   Rig r;
   EXPECT_EQ(r.pm.read(4, 2), 0u);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "devices/timer/rate.h"
 
@@ -203,6 +204,8 @@ void Rtc::update_irq() {
   const bool raised = (ram_[kC] & ram_[kB] & (kPf | kAf | kUf)) != 0;
   ram_[kC] = static_cast<u8>(raised ? ram_[kC] | kIrqf : ram_[kC] & ~kIrqf);
   irq8_.set_level(raised && irq_enabled_);
+  const bool was_up = std::exchange(alarm_up_, (ram_[kC] & ram_[kB] & kAf) != 0);
+  if (alarm_up_ && !was_up && on_alarm_) on_alarm_();
 }
 
 // The next event whose interrupt is enabled and whose flag is not yet up.

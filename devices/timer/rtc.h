@@ -7,6 +7,7 @@
 // Device offsets: 0 (port 0x70, index), 1 (port 0x71, data).
 #pragma once
 #include <array>
+#include <functional>
 
 #include "devices/bus/device.h"
 #include "devices/bus/irq_line.h"
@@ -32,6 +33,10 @@ class Rtc final : public Device {
   void set_machine(u64 below_4g, u64 above_4g, unsigned vcpus);
   /// A byte of CMOS RAM at 0x0e-0x7f except the century 0x32.
   void set_ram(u8 index, u8 value);
+
+  /// `f` is called, board mutex held, whenever the alarm interrupt comes up, whether or not IRQ 8 leads anywhere: the
+  /// wire to the power management's RTC_STS (PIIX4 7.2). Before the first use.
+  void on_alarm(std::function<void()> f) { on_alarm_ = std::move(f); }
 
   /// The HPET's legacy replacement takes IRQ 8 away.
   void set_irq_enabled(bool enabled);
@@ -64,6 +69,8 @@ class Rtc final : public Device {
   u64 started_ns_ = 0;  // guest time
   u64 seen_ns_ = 0;     // calendar time up to which the flags are right
   bool irq_enabled_ = true;
+  bool alarm_up_ = false;  // AF with AIE
+  std::function<void()> on_alarm_;
   Timer timer_;
 };
 

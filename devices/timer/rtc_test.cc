@@ -56,6 +56,26 @@ TEST(Rtc, BinaryAndTwelveHours) {
   EXPECT_EQ(r.get(4), 0x90) << "10 PM";
 }
 
+TEST(Rtc, TheAlarmRingsWhereverItsInterruptLeads) {
+  Rig r;
+  unsigned rings = 0;
+  r.rtc.on_alarm([&rings] { ++rings; });
+  for (const u8 alarm : {u8{1}, u8{3}, u8{5}}) r.set(alarm, 0xc0);  // every second
+  r.time.advance(2 * kSecond);
+  EXPECT_EQ(rings, 0u) << "not enabled";
+  r.get(0x0c);
+  r.set(0x0b, 0x22);
+  r.rtc.set_irq_enabled(false);
+  r.time.advance(kSecond);
+  EXPECT_EQ(rings, 1u);
+  EXPECT_FALSE(r.irq.high);
+  r.time.advance(2 * kSecond);
+  EXPECT_EQ(rings, 1u) << "until it has been read";
+  r.get(0x0c);
+  r.time.advance(kSecond);
+  EXPECT_EQ(rings, 2u);
+}
+
 TEST(Rtc, SettingTheTime) {
   Rig r;
   r.set(0x0b, 0x82);

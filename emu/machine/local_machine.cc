@@ -3,6 +3,7 @@
 #include "emu/base/log.h"
 #include "emu/machine/board/acpi.h"
 #include "emu/machine/boot/boot_state.h"
+#include "emu/machine/boot/wake.h"
 #include "jit/engine.h"
 
 namespace pangea::machine {
@@ -31,6 +32,7 @@ Status LocalMachine::build() {
     board_ = *std::move(board);
     board_io_ = std::make_unique<BoardIo>(board_->io());
     lender_ = std::make_unique<RegisterLender>(*board_io_, board_->io().board_mutex(), board_->lending());
+    lender_->on_standstill([this] { return control().standstill(); });
   } else {
     PANGEA_ASSERT(config_.remote_board);
   }
@@ -56,7 +58,7 @@ Status LocalMachine::build_vcpu(VcpuId id) {
                                            .signals = slot->relay,
                                            .ext_int = board_ && id.v == 0 ? &board_->ext_int() : nullptr};
   slot->apic = std::make_unique<devices::LocalApic>(apic_config, apic_ports);
-  slot->io = std::make_unique<VcpuIo>(*slot->apic, lender_ ? *lender_ : *config_.remote_board);
+  slot->io = std::make_unique<VcpuIo>(*slot->apic, lender_ ? *lender_ : *config_.remote_board, control());
   auto vcpu = x86::Vcpu::create(id, memory(), plan().cpuid,
                                 {slot->apic.get(), slot->io.get(), &config_.time, &config_.ports.entropy,
                                  board_ && id.v == 0 ? &board_->fpu_error() : nullptr});
@@ -66,6 +68,7 @@ Status LocalMachine::build_vcpu(VcpuId id) {
   slot->relay.to = slot->vcpu.get();
   memory().safepoints.add(slot->vcpu.get());
   slot->thread = std::make_unique<VcpuThread>(*slot->vcpu, *slot->apic, *engine_, *this, config_.ports.clock);
+  slot->io->on_standstill([t = slot->thread.get()] { t->suspend(); });
   vcpus_.push_back(std::move(slot));
   return ok();
 }
@@ -122,12 +125,39 @@ bool LocalMachine::pause(u64 timeout_ms) {
 }
 
 void LocalMachine::reset() {
+  control().end_standstill();
   if (board_) board_->reset();
   for (const auto& s : vcpus_) {
+    const u64 instructions = s->vcpu->state().instructions;
     s->vcpu->reset(true);
+    s->vcpu->state().instructions = instructions;  // the statistics are the process's
     apply_firmware_state(*s->vcpu);
     s->thread->was_reset();
   }
+}
+
+void LocalMachine::suspend() {
+  control().end_standstill();
+  for (const auto& s : vcpus_) {
+    s->apic->reset(true);  // its timer would go on
+    s->thread->suspend();
+  }
+}
+
+Result<bool> LocalMachine::wake() {
+  PANGEA_ASSERT(board_);
+  const auto awakening = board_->awakening();
+  reset();
+  board_->leave_as_firmware();
+  board_->wake(awakening);
+  Facs facs;
+  if (loader_agent_->read(plan().acpi_base(), facs) != devices::DmaStatus::Ok)
+    return Error{"waking up", "the guest's FACS cannot be read", ""};
+  const auto vector = waking_vector(facs);
+  if (!vector) return suspend(), false;
+  PANGEA_LOG(machine, "the guest wakes up at {:#x}", vector->address.v);
+  apply_wake_state(*vcpus_[0]->vcpu, *vector);
+  return true;
 }
 
 void LocalMachine::stop() {

@@ -58,6 +58,12 @@ class LocalMachine final : public VcpuThreadEvents {
   bool pause(u64 timeout_ms = 2000);
   /// Power-on state of vCPUs and board. While paused.
   void reset();
+  /// ACPI S3: the vCPUs of this node do nothing until they are reset; time and the board go on. While paused.
+  void suspend();
+  /// The end of that, as firmware sees to it: power-on state, then the boot vCPU at the waking vector of the guest's
+  /// FACS. Node 0, while paused. False: there is no such vector; the vCPUs stay suspended. Error: the FACS is out of
+  /// reach.
+  Result<bool> wake();
   /// Ends all threads and gives the terminal back. Whoever a vCPU may wait for (gate, remote I/O) must have been told
   /// first that the machine stops. Idempotent.
   void stop();

@@ -40,6 +40,7 @@ struct MachinePlan {
   std::vector<RamShare> ram;         // ascending, without gaps inside RAM; a node has up to two
   x86::CpuidConfig cpuid;            // what all nodes can provide
   bool hpet = true;
+  bool s3 = true;  // ACPI suspend to RAM
 
   u32 vcpus() const { return static_cast<u32>(node_of_vcpu.size()); }
   std::vector<VcpuId> vcpus_of(NodeId node) const;

@@ -48,7 +48,9 @@ u64 RegisterLender::perform(const IoAccess& a) {
   const u16 port = static_cast<u16>(a.address);
   switch (a.kind) {
     case PioRead: return board_.pio_read(port, a.size);
-    case PioWrite: return board_.pio_write(port, a.size, static_cast<u32>(a.value)), 0;
+    case PioWrite:
+      board_.pio_write(port, a.size, static_cast<u32>(a.value));
+      return standstill_ && standstill_() ? kStandStill : 0;
     case MmioRead: return board_.mmio_read(Gpa{a.address}, a.size);
     case MmioWrite: return board_.mmio_write(Gpa{a.address}, a.size, a.value), 0;
   }

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -56,6 +57,7 @@ class LenderLinks {
 
 class RegisterLender final : public x86::IoPort {
  public:
+  static constexpr u64 kStandStill = 1;       // answer to a write to a port: the machine goes to sleep
   static constexpr usize kWaitingMax = 4096;  // accesses of other nodes at a window, which are one per vCPU
 
   /// All outlive it. `board`: where accesses go; `mutex`: the board's.
@@ -64,6 +66,8 @@ class RegisterLender final : public x86::IoPort {
 
   /// Before the first serve().
   void connect(LenderLinks& links) { links_ = &links; }
+  /// `asked` after each write to a port: whether its vCPU must execute nothing more. Before the first serve().
+  void on_standstill(std::function<bool()> asked) { standstill_ = std::move(asked); }
 
   // x86::IoPort: accesses of this node's vCPUs. They wait for a window that another node has.
   u32 pio_read(u16 port, unsigned size) override;
@@ -103,6 +107,7 @@ class RegisterLender final : public x86::IoPort {
   x86::IoPort& board_;
   std::mutex& board_mutex_;
   LenderLinks* links_ = nullptr;
+  std::function<bool()> standstill_;
   std::mutex mutex_;
   std::condition_variable over_;  // a loan is over, an access of this node has been served, or all is
   std::vector<std::unique_ptr<Window>> windows_;

@@ -69,6 +69,8 @@ class Run {
   void on_signal(int signal);
   void print_vcpus(bool registers);
   void do_reset();
+  void do_suspend();
+  void do_wake();
   Status write_stats();
   /// Everything is open that the run needs.
   Status confine();
@@ -88,6 +90,7 @@ class Run {
   Symbols symbols_;
   StatisticsFile statistics_file_;
   u64 started_ns_ = 0;
+  bool suspended_ = false;  // ACPI S3
   std::unique_ptr<TickSource> ticks_;
   std::unique_ptr<GuestTime> time_;
   std::unique_ptr<OwnedMemory> memory_;
@@ -126,6 +129,7 @@ Status Run::prepare() {
   auto plan = make_plan(options_.memory_bytes, options_.vcpus, nodes, *cpu);
   if (!plan) return plan.error();
   plan->hpet = options_.hpet;
+  plan->s3 = options_.s3;
   time_ = std::make_unique<GuestTime>(*ticks_, plan->cpuid.tsc_hz);
   auto memory = OwnedMemory::create(plan->ram_bytes, cluster_ ? Right::None : Right::Write);
   if (!memory) return memory.error();
@@ -241,6 +245,8 @@ void Run::on_signal(int signal) {
 void Run::carry_out(u32 wishes) {
   if (wishes & RunControl::kEnd) return;
   if (wishes & RunControl::kReset) do_reset();
+  if (wishes & RunControl::kSuspend) do_suspend();
+  if (wishes & RunControl::kWake) do_wake();
   if (wishes & RunControl::kHalt) pause();
   if (wishes & RunControl::kReport) print_vcpus(false);
   if ((wishes & RunControl::kStatistics) && cluster_) remote_statistics_ = cluster_->statistics();
@@ -250,9 +256,32 @@ void Run::carry_out(u32 wishes) {
 
 void Run::do_reset() {
   if (!pause()) return control_.fail({"reset", "a vCPU does not pause", "report this"});
+  suspended_ = false;
   machine_->reset();
   if (cluster_) cluster_->reset();
   if (Status s = machine_->boot(); !s) return control_.fail(s.error());
+  resume();
+}
+
+/// A reset that came in between has made an end of the sleep, and of the wake-up.
+void Run::do_suspend() {
+  if (!pause()) return control_.fail({"suspend to RAM", "a vCPU does not pause", "report this"});
+  if (machine_->board()->asleep()) {
+    machine_->suspend();
+    if (cluster_) cluster_->suspend();
+    suspended_ = true;
+  }
+  resume();
+}
+
+void Run::do_wake() {
+  if (!suspended_) return;
+  if (!pause()) return control_.fail({"waking up", "a vCPU does not pause", "report this"});
+  suspended_ = false;
+  if (cluster_) cluster_->reset();
+  const auto awake = machine_->wake();
+  if (!awake) return control_.fail(awake.error());
+  if (!*awake) control_.reset_machine("no waking vector");  // as SeaBIOS does
   resume();
 }
 

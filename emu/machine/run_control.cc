@@ -49,6 +49,12 @@ void RunControl::power_off() {
     end({});
 }
 
+void RunControl::suspend() {
+  PANGEA_LOG(machine, "the guest suspends to RAM");
+  stand_still();
+  wish(kSuspend);
+}
+
 void RunControl::reset_machine(const char* source) {
   PANGEA_LOG(machine, "the guest asked for a reset ({})", source);
   if (policy_.no_reboot)

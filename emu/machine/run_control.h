@@ -27,7 +27,7 @@ struct RunPolicy {
 
 class RunControl final : public devices::MachineControl, public devices::ConsoleControl {
  public:
-  enum Wish : u32 { kEnd = 1, kReset = 2, kHalt = 4, kReport = 8, kStatistics = 16 };
+  enum Wish : u32 { kEnd = 1, kReset = 2, kHalt = 4, kReport = 8, kStatistics = 16, kSuspend = 32, kWake = 64 };
 
   explicit RunControl(RunPolicy policy);
   ~RunControl() override;
@@ -36,6 +36,8 @@ class RunControl final : public devices::MachineControl, public devices::Console
 
   // devices::MachineControl (board mutex held) and ConsoleControl (console thread).
   void power_off() override;
+  void suspend() override;
+  void wake_up() override { wish(kWake); }
   void reset_machine(const char* source) override;
   void debug_exit(int status) override;
   void set_a20(bool open) override;
@@ -49,6 +51,11 @@ class RunControl final : public devices::MachineControl, public devices::Console
   /// vCPU `id` met a triple fault: ends with status 4 under -no-reboot, else resets. `how`: where it went wrong, or "".
   void triple_fault(VcpuId id, const std::string& how);
   void wish(u32 wishes);
+  /// The machine goes to sleep: a vCPU whose access to the board is over meanwhile executes nothing more.
+  void stand_still() { standstill_.store(true); }
+  bool standstill() const { return standstill_.load(std::memory_order_relaxed); }
+  /// Once every vCPU of this node is paused.
+  void end_standstill() { standstill_.store(false); }
 
   // The main thread.
   /// Readable while a wish is recorded.
@@ -63,7 +70,7 @@ class RunControl final : public devices::MachineControl, public devices::Console
   const RunPolicy policy_;
   int fd_;
   std::atomic<u32> wishes_{0};
-  std::atomic<bool> has_ending_{false};
+  std::atomic<bool> has_ending_{false}, standstill_{false};
   mutable std::mutex mutex_;
   std::optional<Ending> ending_;
 };

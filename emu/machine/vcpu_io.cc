@@ -18,6 +18,7 @@ u32 VcpuIo::pio_read(u16 port, unsigned size) {
 void VcpuIo::pio_write(u16 port, unsigned size, u32 value) {
   const Busy busy(*this, port);
   board_.pio_write(port, size, value);
+  if (control_.standstill() && stop_) stop_();
 }
 
 u64 VcpuIo::mmio_read(Gpa gpa, unsigned size) {

@@ -1,8 +1,11 @@
 // Where a vCPU's port and memory-mapped accesses go: its own APIC page, then the board; on a node without the board, to
 // the node that has it.
 #pragma once
+#include <functional>
+
 #include "devices/bus/address_space.h"
 #include "devices/irq/local_apic.h"
+#include "emu/machine/run_control.h"
 #include "emu/x86/ports.h"
 
 namespace pangea::machine {
@@ -23,7 +26,10 @@ class BoardIo final : public x86::IoPort {
 /// One vCPU's. Called on its thread, parked.
 class VcpuIo final : public x86::IoPort {
  public:
-  VcpuIo(devices::LocalApic& apic, x86::IoPort& board) : apic_(apic), board_(board) {}
+  VcpuIo(devices::LocalApic& apic, x86::IoPort& board, const RunControl& control)
+      : apic_(apic), board_(board), control_(control) {}
+  /// `stop` is called after a write to a port if the machine goes to sleep. Before the vCPU runs.
+  void on_standstill(std::function<void()> stop) { stop_ = std::move(stop); }
   u32 pio_read(u16 port, unsigned size) override;
   void pio_write(u16 port, unsigned size, u32 value) override;
   u64 mmio_read(Gpa gpa, unsigned size) override;
@@ -36,6 +42,8 @@ class VcpuIo final : public x86::IoPort {
   class Busy;
   devices::LocalApic& apic_;
   x86::IoPort& board_;
+  const RunControl& control_;
+  std::function<void()> stop_;
   std::atomic<u64> busy_at_{~u64{0}};
 };
 }  // namespace pangea::machine

@@ -24,6 +24,7 @@ const char* to_string(VcpuActivity a) {
     case VcpuActivity::WaitsForPage: return "waits for a page";
     case VcpuActivity::Paused: return "paused";
     case VcpuActivity::Dead: return "dead (triple fault)";
+    case VcpuActivity::Suspended: return "suspended";
     case VcpuActivity::Ended: return "ended";
   }
   return "?";
@@ -79,8 +80,13 @@ void VcpuThread::resume() {
   turn_.notify_all();
 }
 
+void VcpuThread::suspend() {
+  suspended_ = true;
+  vcpu_.exit_request().store(1);
+}
+
 void VcpuThread::was_reset() {
-  dead_ = false;
+  dead_ = suspended_ = false;
   accepted_ = -1;
   vcpu_.take_events(~u32{0});
 }
@@ -100,6 +106,10 @@ void VcpuThread::loop() {
       continue;
     }
     activity_.store(VcpuActivity::Running, std::memory_order_relaxed);
+    if (suspended_) {
+      sleep();
+      continue;
+    }
     if (!take_events()) continue;
     if (s.halted || s.wait_for_sipi || dead_) {
       sleep();
@@ -131,6 +141,7 @@ void VcpuThread::pause_here() {
 bool VcpuThread::may_sleep(bool frozen) const {
   const VcpuState& s = vcpu_.state();
   if (commands_.load()) return false;
+  if (suspended_) return true;
   if (frozen && vcpu_.ports().fpu_error && vcpu_.ports().fpu_error->ignne()) return false;
   const u32 events = vcpu_.events();
   if (dead_) return true;
@@ -143,9 +154,12 @@ bool VcpuThread::may_sleep(bool frozen) const {
 /// `frozen`: before an x87 instruction that waits for an interrupt (Outcome::Frozen); the loop tries it again.
 void VcpuThread::sleep(bool frozen) {
   const VcpuState& s = vcpu_.state();
-  const bool in_hlt = frozen || (s.halted && !dead_ && !s.wait_for_sipi);
+  const bool in_hlt = frozen || (s.halted && !dead_ && !suspended_ && !s.wait_for_sipi);
   vcpu_.park();
-  activity_.store(dead_ ? VcpuActivity::Dead : in_hlt ? VcpuActivity::Halted : VcpuActivity::WaitsForSipi);
+  activity_.store(suspended_ ? VcpuActivity::Suspended
+                  : dead_    ? VcpuActivity::Dead
+                  : in_hlt   ? VcpuActivity::Halted
+                             : VcpuActivity::WaitsForSipi);
   const u64 begin = in_hlt ? clock_.now_ns() : 0;
   for (;;) {
     asleep_.store(true);

@@ -19,7 +19,7 @@
 namespace pangea::machine {
 
 /// What a vCPU is doing, for reports from other threads.
-enum class VcpuActivity : u8 { Running, Halted, WaitsForSipi, WaitsForPage, Paused, Dead, Ended };
+enum class VcpuActivity : u8 { Running, Halted, WaitsForSipi, WaitsForPage, Paused, Dead, Suspended, Ended };
 const char* to_string(VcpuActivity a);
 
 /// The debugger, as a vCPU thread sees it. Called on the vCPU's thread between two instructions, with all state exact.
@@ -77,7 +77,11 @@ class VcpuThread {
   /// False: not within `timeout_ms`.
   bool await_pause(u64 timeout_ms);
   void resume();
-  /// The vCPU was reset: it is no longer dead, and forgets an interrupt it had accepted. Only while paused.
+  /// The machine sleeps (ACPI S3): the vCPU does nothing until it is reset, whatever comes. Only while paused, or on
+  /// its own thread within an instruction, which is then its last.
+  void suspend();
+  /// The vCPU was reset: it is no longer dead or suspended, and forgets an interrupt it had accepted. Only while
+  /// paused.
   void was_reset();
 
   /// Null: none. Takes effect from the next turn of the loop on; call nudge() to have one soon.
@@ -124,8 +128,9 @@ class VcpuThread {
   std::atomic<VcpuActivity> activity_{VcpuActivity::Paused};
   std::atomic<VcpuDebugger*> debugger_{nullptr};
   std::atomic<u64> halt_ns_{0}, page_waits_{0};
-  int accepted_ = -1;      // vector acknowledged at the APIC and not yet delivered
-  bool dead_ = false;      // triple fault: waits for a reset
+  int accepted_ = -1;  // vector acknowledged at the APIC and not yet delivered
+  bool dead_ = false;  // triple fault: waits for a reset
+  bool suspended_ = false;
   bool x87_here_ = false;  // in this thread's registers; until it first runs, in the state alone
   bool waited_ = false;    // for pages of the instruction or event under way
   u32 pauses_ = 0;

@@ -7,6 +7,7 @@
 #include "emu/base/bits.h"
 #include "emu/machine/dsdt.hex"
 #include "emu/machine/ssdt_hpet.hex"
+#include "emu/machine/ssdt_s3.hex"
 
 namespace pangea::machine {
 namespace {
@@ -67,9 +68,9 @@ std::vector<u8> facs() {
 }
 
 std::vector<u8> fadt(u64 facs_at, u64 dsdt_at) {
-  constexpr u32 kFlags = bit(0) | bit(2) | bit(5) | bit(6) | bit(10);  // WBINVD, C1 everywhere, no sleep button, no
-                                                                       // RTC wake, reset register; 24-bit PM timer
-  constexpr u16 kBootArch = bit(0) | bit(1) | bit(2);                  // legacy devices, 8042, no VGA
+  constexpr u32 kFlags = bit(0) | bit(2) | bit(5) | bit(10);  // WBINVD, C1 everywhere, no sleep button, reset
+                                                              // register; RTC_STS; 24-bit PM timer
+  constexpr u16 kBootArch = bit(0) | bit(1) | bit(2);         // legacy devices, 8042, no VGA
   Bytes t = table("FACP", 5);
   t.add<u32>(static_cast<u32>(facs_at)).add<u32>(static_cast<u32>(dsdt_at)).add<u8>(0).add<u8>(0);
   t.add<u16>(kSciIrq).add<u32>(kSmiCommandPort).add<u8>(devices::AcpiPm::kAcpiEnable);
@@ -190,6 +191,7 @@ AcpiTables make_acpi_tables(const MachinePlan& plan) {
     tables.push_back(p.place(hpet()));
     tables.push_back(p.place(compiled(ssdt_hpet_aml_code, sizeof ssdt_hpet_aml_code)));
   }
+  if (plan.s3) tables.push_back(p.place(compiled(ssdt_s3_aml_code, sizeof ssdt_s3_aml_code)));
   Bytes rsdt = table("RSDT", 1), xsdt = table("XSDT", 1);
   for (const u64 at : tables) {
     rsdt.add<u32>(static_cast<u32>(at));

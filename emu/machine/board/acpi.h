@@ -13,6 +13,7 @@ namespace pangea::machine {
 // Ports of the fixed hardware (as on QEMU's pc) that the FADT names and board.cc maps.
 inline constexpr u16 kPm1Port = 0x600, kGpe0Port = 0xafe0, kSmiCommandPort = 0xb2, kResetPort = 0xcf9;
 inline constexpr u8 kSciIrq = 9;
+inline constexpr u8 kS3SleepType = 1;  // SLP_TYP
 inline constexpr u8 kLocalDistance = 10,
                     kRemoteDistance = 40;  // SLIT: beyond 30 a kernel reclaims before it goes there
 

@@ -47,7 +47,7 @@ MachinePlan plan(u64 ram, u32 vcpus, u32 nodes) { return *make_plan(ram, vcpus, 
 TEST(Acpi, ChecksumsLengthsAndPlaces) {
   for (const bool hpet : {true, false}) {
     MachinePlan p = plan(kGi, 4, 2);
-    p.hpet = hpet;
+    p.hpet = p.s3 = hpet;
     const AcpiTables t = make_acpi_tables(p);
     EXPECT_EQ(t.rsdp.v % 16, 0u);
     for (const AcpiBlob& b : t.blobs) {
@@ -93,12 +93,30 @@ TEST(Acpi, FadtNamesTheFixedHardware) {
   EXPECT_EQ(Reader::get<u32>(f, 64), kPm1Port + 4u);
   EXPECT_EQ(Reader::get<u32>(f, 76), kPm1Port + 8u);
   EXPECT_EQ(Reader::get<u32>(f, 80), kGpe0Port);
+  EXPECT_EQ(Reader::get<u32>(f, 112) & 0x40, 0u);          // the RTC has its bit in PM1_STS
   EXPECT_EQ(f[88], 4);                                     // PM1_EVT_LEN
   EXPECT_EQ(f[91], 4);                                     // PM_TMR_LEN
   EXPECT_EQ(f[108], 0x32);                                 // century
   EXPECT_EQ(Reader::get<u64>(f, 116 + 4), kResetPort);     // RESET_REG address
   EXPECT_EQ(f[128], 6);                                    // RESET_VALUE
   EXPECT_EQ(Reader::get<u64>(f, 208 + 4), kPm1Port + 8u);  // X_PM_TMR_BLK
+}
+
+/// Package of two SLP_TYPs and two reserved elements: NameOp, PackageOp, PkgLength, four elements.
+TEST(Acpi, SleepStates) {
+  const auto packages = [](const AcpiTables& t, const std::string& name) {
+    std::vector<std::vector<u8>> found;
+    for (const AcpiBlob& b : t.blobs)
+      for (usize i = 0; i + 11 <= b.bytes.size(); ++i)
+        if (std::memcmp(&b.bytes[i], name.data(), 4) == 0) found.emplace_back(&b.bytes[i + 4], &b.bytes[i + 11]);
+    return found;
+  };
+  MachinePlan p = plan(kGi, 1, 1);
+  const std::vector<u8> s3{0x12, 6, 4, kS3SleepType, kS3SleepType, 0, 0}, s5{0x12, 6, 4, 0, 0, 0, 0};
+  EXPECT_EQ(packages(make_acpi_tables(p), "_S3_"), (std::vector<std::vector<u8>>{s3}));
+  EXPECT_EQ(packages(make_acpi_tables(p), "_S5_"), (std::vector<std::vector<u8>>{s5}));
+  p.s3 = false;
+  EXPECT_TRUE(packages(make_acpi_tables(p), "_S3_").empty());
 }
 
 TEST(Acpi, MadtShowsEveryVcpu) {

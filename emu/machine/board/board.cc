@@ -16,7 +16,13 @@ struct ComPort {
 };
 constexpr ComPort kComPorts[] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
 constexpr unsigned kKeyboardIrq = 1, kPitIrq = 0, kRtcIrq = 8;
+constexpr u8 kShutdownStatus = 0x0f;  // CMOS: why the processor was reset; firmware clears it
 constexpr unsigned kPiixSlot = 1, kFirstFreeSlot = 2, kPmFunction = 3;
+
+std::optional<u8> sleep_type(const MachinePlan& plan) {
+  if (!plan.s3) return std::nullopt;
+  return kS3SleepType;
+}
 
 /// Output of the debug console while nobody wants it.
 constexpr const char* kNobody = "null";
@@ -38,7 +44,7 @@ Board::Board(const MachinePlan& plan, const RunOptions& options, InterruptFabric
               pit_.set_irq_enabled(!legacy);
               rtc_.set_irq_enabled(!legacy);
             }),
-      pm_({}, timers, irqs_.connect(kSciIrq), control),
+      pm_({.s5_sleep_type = 0, .s3_sleep_type = sleep_type(plan)}, timers, irqs_.connect(kSciIrq), control),
       keyboard_(irqs_.connect(kKeyboardIrq), control),
       reset_control_(control),
       debug_exit_(control),
@@ -49,6 +55,7 @@ Board::Board(const MachinePlan& plan, const RunOptions& options, InterruptFabric
       isa_bridge_(io_, fabric, pirqs_),
       power_management_(io_, fabric, pm_) {
   fabric.set_eoi_listener(eoi_);
+  rtc_.on_alarm([this] { pm_.ring_alarm(); });
   pci_.plug(0, 0, host_bridge_);
   pci_.plug(kPiixSlot, 0, isa_bridge_);
   pci_.plug(kPiixSlot, kPmFunction, power_management_);
@@ -108,7 +115,10 @@ Status Board::fill_firmware_config(const MachinePlan& plan) {
     const auto* raw = reinterpret_cast<const u8*>(&e);
     map.insert(map.end(), raw, raw + sizeof e);
   }
-  return firmware_config_.add_file("etc/e820", std::move(map));
+  if (Status s = firmware_config_.add_file("etc/e820", std::move(map)); !s) return s;
+  // By SLP_TYP of S0 to S5: bit 7 says that there is the state. S4 is suspend to disk, of which there is none.
+  const u8 s3 = plan.s3 ? 0x80 | kS3SleepType : kS3SleepType;
+  return firmware_config_.add_file("etc/system-states", {0x80, 0, 0, s3, 2, 0x80});
 }
 
 Status Board::map_legacy() {
@@ -239,6 +249,32 @@ void Board::leave_as_firmware() {
     for (unsigned i = 0; i < 5; ++i) pic_.write(c.at + (i ? 1 : 0), 1, c.words[i]);
   pit_.write(3, 1, 0x34);  // channel 0: rate generator, of 65536 clocks
   for (int i = 0; i < 2; ++i) pit_.write(0, 1, 0);
+}
+
+bool Board::asleep() {
+  const std::lock_guard lock(io_.board_mutex());
+  return pm_.asleep();
+}
+
+AcpiPm::Awakening Board::awakening() {
+  const std::lock_guard lock(io_.board_mutex());
+  return pm_.awakening();
+}
+
+void Board::wake(const AcpiPm::Awakening& a) {
+  const std::lock_guard lock(io_.board_mutex());
+  pm_.wake(a);
+  rtc_.set_ram(kShutdownStatus, 0);
+}
+
+void Board::press_power_button() {
+  const std::lock_guard lock(io_.board_mutex());
+  pm_.press_power_button();
+}
+
+void Board::wake_anyway() {
+  const std::lock_guard lock(io_.board_mutex());
+  pm_.wake_anyway();
 }
 
 std::vector<std::string> Board::describe_consoles() const {

@@ -54,6 +54,14 @@ class Board {
   /// its cascade, keyboard, diskette, RTC, mouse, FPU and disk let through, and the PIT ticking at 18.2 Hz. A guest in
   /// real mode may halt until the next tick. Board mutex not held.
   void leave_as_firmware();
+  /// ACPI S3: whether the guest has gone to sleep, and what has woken it. Board mutex not held.
+  bool asleep();
+  devices::AcpiPm::Awakening awakening();
+  /// What of it the guest finds. After reset(). Board mutex not held.
+  void wake(const devices::AcpiPm::Awakening& a);
+  /// Someone presses the power button, or wakes a sleeping machine. Board mutex not held.
+  void press_power_button();
+  void wake_anyway();
   /// For people: "COM1: stdio".
   std::vector<std::string> describe_consoles() const;
 

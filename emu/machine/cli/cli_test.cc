@@ -167,6 +167,20 @@ TEST(Cli, ErrorsSayWhatAndWhatToDo) {
   EXPECT_EQ(error({"-vnc", ":0"}), "-vnc :0: not supported; write -vnc none");
 }
 
+TEST(Cli, SuspendToRamIsThereUnlessItIsTakenAway) {
+  EXPECT_TRUE(run({}).s3);
+  EXPECT_FALSE(run({"-global", "PIIX4_PM.disable_s3=1"}).s3);
+  EXPECT_FALSE(run({"-global", "ICH9-LPC.disable_s3=1", "-global", "ICH9-LPC.disable_s4=1"}).s3);
+  EXPECT_FALSE(run({"-global", "driver=PIIX4_PM,property=disable_s3,value=on"}).s3);
+  EXPECT_TRUE(run({"-global", "PIIX4_PM.disable_s3=1", "-global", "PIIX4_PM.disable_s3=0"}).s3);
+  EXPECT_EQ(error({"-global", "PIIX4_PM.disable_s4=0"}),
+            "-global PIIX4_PM.disable_s4=0: there is no suspend to disk (S4); leave it out");
+  EXPECT_EQ(error({"-global", "PIIX4_PM.disable_s3=maybe"}),
+            "-global PIIX4_PM.disable_s3=maybe: neither 0 nor 1; write -global PIIX4_PM.disable_s3=1");
+  EXPECT_EQ(error({"-global", "e1000.autonegotiation=off"}),
+            "-global e1000.autonegotiation=off: no such property of a device here; leave it out");
+}
+
 TEST(Cli, TheSandboxIsOnUnlessItIsTurnedOff) {
   EXPECT_TRUE(run({}).sandbox);
   EXPECT_TRUE(run({"-sandbox", "on"}).sandbox);

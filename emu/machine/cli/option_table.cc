@@ -31,6 +31,8 @@ constexpr OptionRow kRun[] = {
     {"rtc", "base=B", "start of the real-time clock: utc, localtime or a date [utc]", G::Machine},
     {"device", "DEVICE", "isa-debug-exit,iobase=0xf4,iosize=4: port that ends the run; `-device help` lists all",
      G::Machine, true},
+    {"global", "D.P=VALUE", "property P of device D: PIIX4_PM.disable_s3=1 takes suspend to RAM (ACPI S3) away",
+     G::Machine, true},
     {"name", "NAME", "name of the guest, for messages", G::Machine},
     {"kernel", "FILE", "Linux bzImage, ELF vmlinux (PVH or 64-bit) or Multiboot image", G::Boot},
     {"initrd", "FILE", "initial RAM disk; for Multiboot: FILE [ARGS],FILE [ARGS],...", G::Boot},

@@ -49,6 +49,7 @@ struct RunOptions {
   bool pci_testdev = false;
   RtcOption rtc;
   bool hpet = true;
+  bool s3 = true;  // ACPI suspend to RAM
   bool no_reboot = false;
   bool no_shutdown = false;
   bool start_stopped = false;  // -S

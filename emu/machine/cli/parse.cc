@@ -247,8 +247,8 @@ Result<Command> parse_run(const std::vector<std::string>& arguments) {
   Command c{.kind = Command::Kind::Run};
   read_plain(*g, c.run);
   using Step = Status (*)(const Given&, RunOptions&);
-  for (const Step step :
-       {read_memory, read_smp, read_machine, read_serial, read_devices, read_rtc, read_nodes, read_gdb, read_torture})
+  for (const Step step : {read_memory, read_smp, read_machine, read_serial, read_devices, read_globals, read_rtc,
+                          read_nodes, read_gdb, read_torture})
     if (Status s = step(*g, c.run); !s) return s.error();
   auto links = read_links(*g);
   if (!links) return links.error();

@@ -39,6 +39,31 @@ Status read_serial(const Given& g, RunOptions& out) {
   return ok();
 }
 
+Status read_globals(const Given& g, RunOptions& out) {
+  for (const std::string& text : all(g, "global")) {
+    std::string name, value;
+    for (const auto& [key, v] : parse_key_values(text)) {
+      if (key == "driver")
+        name = v + name;
+      else if (key == "property")
+        name += "." + v;
+      else {
+        if (key != "value") name = key;
+        value = v;
+      }
+    }
+    const bool s3 = name == "PIIX4_PM.disable_s3" || name == "ICH9-LPC.disable_s3";
+    const bool s4 = name == "PIIX4_PM.disable_s4" || name == "ICH9-LPC.disable_s4";
+    if (!s3 && !s4) return Error{"-global " + text, "no such property of a device here", "leave it out"};
+    const bool on = value == "1" || value == "on" || value == "true";
+    if (!on && value != "0" && value != "off" && value != "false")
+      return Error{"-global " + text, "neither 0 nor 1", "write -global PIIX4_PM.disable_s3=1"};
+    if (s4 && !on) return Error{"-global " + text, "there is no suspend to disk (S4)", "leave it out"};
+    if (s3) out.s3 = !on;
+  }
+  return ok();
+}
+
 Status read_devices(const Given& g, RunOptions& out) {
   for (const std::string& text : all(g, "device")) {
     const auto items = parse_key_values(text);

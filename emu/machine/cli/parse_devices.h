@@ -1,4 +1,4 @@
-// -serial and -device.
+// -serial, -device and -global.
 #pragma once
 #include "emu/machine/cli/given.h"
 #include "emu/machine/cli/options.h"
@@ -9,5 +9,7 @@ namespace pangea::machine {
 Status read_serial(const Given& g, RunOptions& out);
 /// isa-debug-exit, isa-debugcon, pc-testdev, pci-testdev. Error: another device, or a property it does not have.
 Status read_devices(const Given& g, RunOptions& out);
+/// -global DRIVER.PROPERTY=VALUE, or driver=,property=,value=. Error: a property that nothing here has.
+Status read_globals(const Given& g, RunOptions& out);
 
 }  // namespace pangea::machine

@@ -27,6 +27,8 @@ class MachineDebugHost final : public DebugHost {
   std::string describe(bool registers) override;
   void quit() override { machine_.control().quit(); }
   void reset() override { machine_.control().wish(RunControl::kReset); }
+  void press_power_button() override { machine_.board()->press_power_button(); }
+  void wake() override { machine_.board()->wake_anyway(); }
 
  private:
   LocalMachine& machine_;

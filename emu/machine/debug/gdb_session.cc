@@ -313,6 +313,14 @@ std::string GdbSession::monitor(std::string_view hex) {
     host_.reset();
     return kOk;
   }
-  return to_hex(bytes_of("info, registers, system_reset, quit\n"));
+  if (*command == "system_powerdown") {
+    host_.press_power_button();
+    return kOk;
+  }
+  if (*command == "system_wakeup") {
+    host_.wake();
+    return kOk;
+  }
+  return to_hex(bytes_of("info, registers, system_reset, system_powerdown, system_wakeup, quit\n"));
 }
 }  // namespace pangea::machine

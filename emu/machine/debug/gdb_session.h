@@ -26,9 +26,11 @@ class DebugHost {
   virtual devices::DmaPort& memory() = 0;
   /// What `monitor info` and `monitor registers` print.
   virtual std::string describe(bool registers) = 0;
-  /// `kill`, `monitor quit`; `monitor system_reset`.
+  /// `kill`, `monitor quit`; `monitor system_reset`, `system_powerdown`, `system_wakeup`.
   virtual void quit() = 0;
   virtual void reset() = 0;
+  virtual void press_power_button() = 0;
+  virtual void wake() = 0;
 };
 
 class GdbSession {

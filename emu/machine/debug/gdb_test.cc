@@ -101,6 +101,8 @@ class FakeHost final : public DebugHost, public devices::DmaPort {
   std::string describe(bool) override { return "two vCPUs\n"; }
   void quit() override { ++quits; }
   void reset() override {}
+  void press_power_button() override { ++buttons; }
+  void wake() override { ++wakes; }
   devices::DmaStatus read(Gpa from, std::span<u8> into) override {
     if (from.v + into.size() > sizeof ram) return devices::DmaStatus::NoMemory;
     std::memcpy(into.data(), ram + from.v, into.size());
@@ -114,7 +116,7 @@ class FakeHost final : public DebugHost, public devices::DmaPort {
   VcpuRegisters registers[2];
   DebugOrders orders;
   u8 ram[8192] = {};
-  int pauses = 0, resumes = 0, quits = 0;
+  int pauses = 0, resumes = 0, quits = 0, buttons = 0, wakes = 0;
 };
 
 class Session : public testing::Test {
@@ -220,6 +222,18 @@ TEST_F(Session, ThreadsThatNoActionNamesStay) {
   EXPECT_EQ(ask("vCont;c"), "(none)");
   EXPECT_TRUE(host.orders.held.empty());
   EXPECT_EQ(host.orders.passes, (std::vector<VcpuId>{VcpuId{0}, VcpuId{1}}));
+}
+
+TEST_F(Session, TheMonitorHasAPowerButton) {
+  const auto command = [this](std::string_view text) {
+    std::string hex;
+    for (const char c : text) hex += fmt::format("{:02x}", static_cast<unsigned>(c));
+    return ask("qRcmd," + hex);
+  };
+  EXPECT_EQ(command("system_powerdown"), "OK");
+  EXPECT_EQ(host.buttons, 1);
+  EXPECT_EQ(command("system_wakeup"), "OK");
+  EXPECT_EQ(host.wakes, 1);
 }
 
 TEST_F(Session, DetachAndKill) {

@@ -13,7 +13,8 @@ VcpuSnapshot take_snapshot(LocalMachine& machine, usize index) {
   out.id = t.id();
   out.node = machine.self();
   out.activity = t.activity();
-  out.paused = out.activity == VcpuActivity::Paused || out.activity == VcpuActivity::Dead;
+  const bool suspended = out.activity == VcpuActivity::Suspended;
+  out.paused = out.activity == VcpuActivity::Paused || out.activity == VcpuActivity::Dead || suspended;
   out.cpl = s.cpl;
   std::copy(std::begin(s.gpr), std::end(s.gpr), out.gpr);
   out.rip = s.rip;
@@ -35,7 +36,7 @@ VcpuSnapshot take_snapshot(LocalMachine& machine, usize index) {
   out.wait_page = s.wait_page.v;
   out.wait_write = s.wait_access == Access::Write;
   out.io_address = machine.io_address(index);
-  if (s.wait_for_sipi) out.activity = VcpuActivity::WaitsForSipi;
+  if (s.wait_for_sipi && !suspended) out.activity = VcpuActivity::WaitsForSipi;
   if (s.halted && out.activity == VcpuActivity::Paused) out.activity = VcpuActivity::Halted;
   return out;
 }

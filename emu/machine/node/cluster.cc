@@ -221,6 +221,7 @@ Status Cluster::configure(const MachinePlan& plan) {
                           .vcpus = plan.vcpus(),
                           .nodes = plan.nodes,
                           .hpet = plan.hpet,
+                          .s3 = plan.s3,
                           .one_insn_per_block = options_.one_insn_per_block,
                           .torture_seed = options_.torture_seed,
                           .check_coherence = options_.check_coherence,
@@ -250,6 +251,7 @@ bool Cluster::call_all(MachineMethod m) {
 }
 bool Cluster::pause() { return call_all(MachineMethod::Pause); }
 void Cluster::reset() { call_all(MachineMethod::Reset); }
+void Cluster::suspend() { call_all(MachineMethod::Suspend); }
 
 std::vector<VcpuSnapshot> Cluster::snapshots(bool exact) {
   std::vector<VcpuSnapshot> all;

@@ -2,7 +2,8 @@
 // build, lets all run, pauses and resets them, gathers what they know, and ends them.
 //
 // The order: join() -> bind() once memory and time exist -> attach() and configure() once node 0's machine is built ->
-// resume(), pause(), reset() -> end(). All from the main thread. A node that is lost ends the run through RunControl.
+// resume(), pause(), reset(), suspend() -> end(). All from the main thread. A node that is lost ends the run through
+// RunControl.
 #pragma once
 #include <memory>
 #include <vector>
@@ -59,6 +60,7 @@ class Cluster {
   void resume();
   bool pause();
   void reset();
+  void suspend();
   std::vector<VcpuSnapshot> snapshots(bool exact);
   std::vector<NodeStatistics> statistics();
   /// The debugger's hands on the vCPUs of the other nodes. `on_stop`: one of those has stopped by itself; any thread,

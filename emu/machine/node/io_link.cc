@@ -38,7 +38,8 @@ void IoLink::pio_write(u16 port, unsigned size, u32 value) {
       return;
     }
   }
-  transact({IoAccess::Kind::PioWrite, narrow(size), port, value});
+  if (transact({IoAccess::Kind::PioWrite, narrow(size), port, value}) == RegisterLender::kStandStill && standstill_)
+    standstill_();
 }
 
 u64 IoLink::transact(const IoAccess& access) {

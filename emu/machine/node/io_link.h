@@ -5,6 +5,7 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <functional>
 #include <mutex>
 
 #include "emu/machine/plan.h"
@@ -33,6 +34,8 @@ class IoLink final : public x86::IoPort, public LenderLinks {
   void answer(NodeId to, u64 call, u64 value, const PortLoan& loan) override;
   void call_back(NodeId holder, u32 epoch) override;
 
+  /// `f`: the board's answer to a write says that the machine goes to sleep. On the vCPU's thread; before the first.
+  void on_standstill(std::function<void()> f) { standstill_ = std::move(f); }
   /// A frame of the channel, on its receive thread. `board`: serves requests; null where there is no board.
   void receive(RegisterLender* board, NodeId from, transport::Bytes header);
   /// Ends every wait, now and later. Idempotent.
@@ -66,6 +69,7 @@ class IoLink final : public x86::IoPort, public LenderLinks {
 
   transport::Endpoint& endpoint_;
   const NodeId board_node_;
+  std::function<void()> standstill_;
   std::array<Call, kVcpusPerNodeMax> calls_;
   std::mutex loan_mutex_;  // held while a frame leaves that must not overtake another
   std::array<PortLoan, kLoansMax> loans_;

@@ -62,6 +62,28 @@ TEST(IoLink, AccessesReachTheBoardAndNonsenseDoesNot) {
   for (auto& e : cluster.nodes) e->close();
 }
 
+TEST(IoLink, AWriteThatPutsTheMachineToSleepSaysSo) {
+  transport::testing_support::Cluster cluster(2, "ipc");
+  Memo memo;
+  std::mutex board_mutex;
+  RegisterLender board(memo, board_mutex, {});
+  IoLink server(cluster[0], NodeId{0}), client(cluster[1], NodeId{0});
+  board.connect(server);
+  board.on_standstill([&memo] { return memo.at[0x604] == 0x2400; });
+  unsigned told = 0;
+  client.on_standstill([&told] { ++told; });
+  cluster[0].set_handler(Channel::Io, [&](NodeId n, Bytes h, Bytes) { server.receive(&board, n, h); });
+  cluster[1].set_handler(Channel::Io, [&](NodeId n, Bytes h, Bytes) { client.receive(nullptr, n, h); });
+  client.pio_write(0x604, 2, 1);
+  EXPECT_EQ(told, 0u);
+  client.pio_write(0x604, 2, 0x2400);
+  EXPECT_EQ(told, 1u);
+  client.stop();
+  client.pio_write(0x604, 2, 0x2400);
+  EXPECT_EQ(told, 1u);
+  for (auto& e : cluster.nodes) e->close();
+}
+
 /// Links between nodes on which frames wait until a thread delivers them.
 class Network {
  public:

@@ -163,6 +163,10 @@ void NodeProcess::serve() {
     if (machine_) machine_->reset();
     return Body{};
   });
+  c.serve(method(MachineMethod::Suspend), [this](NodeId, Bytes) {
+    if (machine_) machine_->suspend();
+    return Body{};
+  });
   c.serve(method(MachineMethod::Snapshots),
           [this](NodeId, Bytes how) { return machine_ ? snapshots(!how.empty() && how[0]) : Body{}; });
   c.serve(method(MachineMethod::Debug),
@@ -182,6 +186,7 @@ Status NodeProcess::build(Bytes bytes) {
   auto plan = make_plan(config->ram_bytes, config->vcpus, config->nodes, config->cpuid);
   if (!plan) return plan.error();
   plan->hpet = config->hpet;
+  plan->s3 = config->s3;
   if (plan->nodes != membership_.members.size()) return Error{"configuration", "the number of nodes differs", ""};
   time_ = std::make_unique<GuestTime>(*ticks_, plan->cpuid.tsc_hz);
   time_slot_.set(time_.get());

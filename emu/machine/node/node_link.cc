@@ -39,6 +39,7 @@ void NodeLink::attach(LocalMachine& machine) {
   endpoint_.set_handler(Channel::Interrupt, [this, &machine](NodeId from, Bytes header, Bytes) {
     interrupts_.receive(machine.fabric(), from, header);
   });
+  io_.on_standstill([&machine] { machine.control().stand_still(); });
   RegisterLender* const board = machine.board_io();
   if (board) board->connect(io_);
   endpoint_.set_handler(Channel::Io,
@@ -82,7 +83,7 @@ void NodeLink::complete(NodeStatistics& s) {
 std::vector<u8> encode(const NodeConfig& c) {
   wire::Writer w;
   w.put(c.ram_bytes).put(c.vcpus).put(c.nodes).put(c.torture_seed);
-  w.put(static_cast<u8>(c.hpet | c.one_insn_per_block << 1 | c.check_coherence << 2 | c.no_reboot << 3));
+  w.put(static_cast<u8>(c.hpet | c.one_insn_per_block << 1 | c.check_coherence << 2 | c.no_reboot << 3 | c.s3 << 4));
   w.put(c.cpuid.features[0]).put(c.cpuid.features[1]).put(c.cpuid.tsc_hz).put(c.cpuid.apic_timer_hz);
   w.put(c.cpuid.physical_bits).put(static_cast<u8>(c.cpuid.vendor)).text(c.cpuid.brand).text(c.cpuid.hypervisor);
   return w.body();
@@ -100,6 +101,7 @@ Result<NodeConfig> decode_config(Bytes bytes) {
   c.one_insn_per_block = flags & 2;
   c.check_coherence = flags & 4;
   c.no_reboot = flags & 8;
+  c.s3 = flags & 16;
   for (u64& f : c.cpuid.features) f = r.get<u64>();
   c.cpuid.tsc_hz = r.get<u64>();
   c.cpuid.apic_timer_hz = r.get<u32>();

@@ -68,6 +68,7 @@ struct NodeConfig {
   u32 vcpus = 0;
   u32 nodes = 0;
   bool hpet = true;
+  bool s3 = true;
   bool one_insn_per_block = false;
   u64 torture_seed = 0;
   bool check_coherence = false;
@@ -87,5 +88,6 @@ enum class MachineMethod : u32 {
   Wish,        // note to node 0: see Wish in cluster.h
   Debug,       // call: see debug/remote_debug.h
   DebugStop,   // note to node 0: a vCPU has stopped for the debugger
+  Suspend,     // call
 };
 }  // namespace pangea::machine
