@@ -108,13 +108,14 @@ TEST_F(TlbTest, RandomInstallsAndDropsAgreeWithAModel) {
   };
   for (int step = 0; step < 100000; ++step) {
     const u64 slot = next() % model.size(), page = next() % 8;
+    const u64 gva = slot * 15 << kPageShift;  // over the whole table
     switch (next() % 8) {
       case 0:
         tlb_->drop_page(PageNumber{page}, Right::None);
         for (Known& k : model) k.valid &= k.page != page;
         break;
       case 1:
-        tlb_->flush_gva(slot << kPageShift, next() % 2);
+        tlb_->flush_gva(gva, next() % 2);
         model[slot].valid = false;
         break;
       case 2:
@@ -123,11 +124,11 @@ TEST_F(TlbTest, RandomInstallsAndDropsAgreeWithAModel) {
           for (Known& k : model) k.valid = false;
         }
         break;
-      default: put(slot << kPageShift, page); model[slot] = {page, true};
+      default: put(gva, page); model[slot] = {page, true};
     }
-    ASSERT_EQ(has(slot << kPageShift), model[slot].valid) << step;
+    ASSERT_EQ(has(gva), model[slot].valid) << step;
   }
-  for (u64 i = 0; i < model.size(); ++i) ASSERT_EQ(has(i << kPageShift), model[i].valid);
+  for (u64 i = 0; i < model.size(); ++i) ASSERT_EQ(has(i * 15 << kPageShift), model[i].valid);
 }
 
 TEST_F(TlbTest, GlobalEntriesSurviveACr3Write) {
@@ -241,6 +242,84 @@ TEST_F(TlbTest, AnotherModeOfTheSameBankFindsNoJumps) {
   EXPECT_TRUE(has_jump(0x1010));
   tlb_->enter_mode(kernel | Mode::kFpuTrap);
   EXPECT_FALSE(has_jump(0x1010));
+}
+
+// STAC and CLAC change the mode and nothing else, so what the one bank holds is for the other's mode, too.
+TEST_F(TlbTest, AnotherModeOfTheKernelUnderSmapFindsNoJumpsInEitherBank) {
+  const u32 closed = Mode::kLong | Mode::kProtected | Mode::kSmap;
+  const u32 open = Mode::kLong | Mode::kProtected | Mode::kSmapOpen;
+  for (const u32 mode : {closed, open}) {
+    tlb_->enter_mode(mode);
+    tlb_->install_jump(tlb_bank(closed), 0x1010, 1);
+    tlb_->install_jump(tlb_bank(open), 0x1010, 1);
+    tlb_->enter_mode(mode ^ (Mode::kSmap | Mode::kSmapOpen));
+    EXPECT_TRUE(has_jump(0x1010, tlb_bank(closed)) && has_jump(0x1010, tlb_bank(open)));
+    tlb_->enter_mode(mode | Mode::kFpuTrap);
+    EXPECT_FALSE(has_jump(0x1010, tlb_bank(closed)) || has_jump(0x1010, tlb_bank(open)));
+  }
+}
+
+// As the hints of hot code need it, which find an entry without its index.
+TEST_F(TlbTest, AnEntryThatIsGoneHitsNothingAndLeadsNowhere) {
+  for (const u64 page : {0, 1, 77, 1023}) {
+    const u64 gva = page << kPageShift;
+    const auto gone = [&](const char* how) {
+      const TlbEntry& e = tlb_->entry(Bank::Supervisor, gva);
+      EXPECT_EQ(e.tag_read, no_tag(static_cast<u32>(page))) << how;
+      EXPECT_EQ(e.tag_write, no_tag(static_cast<u32>(page))) << how;
+      EXPECT_EQ(e.host, kNoHost) << how;
+    };
+    gone("never used");
+    put(gva, 7);
+    tlb_->flush_gva(gva, false);
+    gone("INVLPG");
+    put(gva, 7);
+    tlb_->flush_current(true);
+    gone("CR3");
+    put(gva, 7);
+    tlb_->drop_page(PageNumber{7}, Right::Read);
+    EXPECT_EQ(tlb_->entry(Bank::Supervisor, gva).tag_write, no_tag(static_cast<u32>(page)));
+    tlb_->drop_page(PageNumber{7}, Right::None);
+    gone("lost");
+  }
+}
+
+TEST_F(TlbTest, AnEntryIsWhatItsLastPageWas) {
+  put(0x5000, 1, true, kTlbGlobal);
+  put(0x5000, 2);
+  tlb_->flush_current(true);
+  EXPECT_FALSE(has(0x5000)) << "the global page had been there before";
+  put(0x5000, 1, true, kTlbLarge);
+  put(0x405000, 2);
+  tlb_->flush_gva(0x100000, false);
+  EXPECT_TRUE(has(0x405000));
+}
+
+TEST_F(TlbTest, AHugePageReachesBeyondTheLargeOnesInIt) {
+  for (const u64 at : {u64{0x40000000}, u64{0x7ffff000}}) {
+    put(0x40400000, 1, true, kTlbLarge);
+    put(0x40501000, 2, true, kTlbHuge);
+    tlb_->flush_gva(at, false);
+    EXPECT_FALSE(has(0x40501000)) << std::hex << at;
+    tlb_->flush_all();
+  }
+}
+
+TEST_F(TlbTest, FlushAllReachesEverySlot) {
+  for (const bool keep_global : {false, true}) {
+    for (u16 pcid = 0; pcid < kTlbSlots; ++pcid) {
+      tlb_->select(pcid);
+      put(0x5000, 1);
+      put(0x6000, 2, true, kTlbGlobal);
+    }
+    tlb_->select(3);
+    tlb_->flush_all(keep_global);
+    for (u16 pcid = 0; pcid < kTlbSlots; ++pcid) {
+      tlb_->select(pcid);
+      EXPECT_FALSE(has(0x5000)) << pcid;
+      EXPECT_EQ(has(0x6000), keep_global) << pcid;
+    }
+  }
 }
 }  // namespace
 }  // namespace pangea::x86
