@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <numeric>
 
 #include "emu/machine/node_memory.h"
@@ -20,19 +21,26 @@ class Gate final : public PageGate {
     ++acquired;
     memory.pages.set_right(page, access == Access::Write ? Right::Write : Right::Read);
     agent.unpark();
+    if (steal) memory.pages.set_right(page, Right::None), --steal;
     return true;
   }
   bool claim(Agent& agent, PageNumber page) override {
     ++claimed;
     return acquire(agent, page, Access::Write);
   }
+  void retired(Agent& agent) override { ++ended; }
   NodeMemory& memory;
-  int acquired = 0, claimed = 0;
+  int acquired = 0, claimed = 0, ended = 0;
+  int steal = 0;  // pages that are gone again before the agent runs
   bool stopping = false;
 };
 
 struct Blocks final : CodeObserver {
-  void code_page_lost(PageNumber page) override { lost.push_back(page); }
+  void code_page_lost(PageNumber page) override {
+    lost.push_back(page);
+    if (on_lost) on_lost(page);
+  }
+  std::function<void(PageNumber)> on_lost;
   std::vector<PageNumber> lost;
 };
 
@@ -86,6 +94,44 @@ TEST(AgentMemory, DropsBlocksOfWrittenPages) {
   EXPECT_TRUE(blocks.lost.empty());
   EXPECT_EQ(agent.write(Gpa{0x1000}, b), devices::DmaStatus::Ok);
   EXPECT_EQ(blocks.lost, (std::vector<PageNumber>{PageNumber{2}}));
+}
+
+TEST(AgentMemory, APageInUseGoesAtTheEndOfItsStepAndNotBefore) {
+  auto owned = *OwnedMemory::create(16 * kMi, Right::Write);
+  NodeMemory& memory = owned->memory();
+  AgentMemory agent(memory);
+  Blocks blocks;
+  memory.code = &blocks;
+  memory.pages.set(PageNumber{2}, PageTable::kHasCode);
+  bool asked = false, gone = false;
+  blocks.on_lost = [&](PageNumber page) {  // in the middle of the step
+    memory.safepoints.revoke(page, Right::None, [&] { gone = true; });
+    asked = true;
+    EXPECT_FALSE(gone) << "the page went while the agent wrote to it";
+  };
+  std::vector<u8> b(64);
+  EXPECT_EQ(agent.write(Gpa{0x2000}, b), devices::DmaStatus::Ok);
+  EXPECT_TRUE(asked);
+  EXPECT_TRUE(gone) << "the agent has parked";
+  gone = false;
+  EXPECT_EQ(agent.read(Gpa{0x2000}, b), devices::DmaStatus::Ok);
+  memory.safepoints.revoke(PageNumber{2}, Right::None, [&] { gone = true; });
+  EXPECT_TRUE(gone);
+}
+
+TEST(AgentMemory, SaysOncePerPageThatTheWaitWasWorthIt) {
+  auto owned = *OwnedMemory::create(16 * kMi, Right::None);
+  AgentMemory agent(owned->memory());
+  Gate gate(owned->memory());
+  owned->memory().gate = &gate;
+  gate.steal = 1;
+  std::vector<u8> b(2 * kPageSize);
+  EXPECT_EQ(agent.write(Gpa{0x2000}, b), devices::DmaStatus::Ok);
+  EXPECT_EQ(gate.acquired, 3) << "what was gone again has to come again";
+  EXPECT_EQ(gate.ended, 2);
+  EXPECT_EQ(agent.write(Gpa{0x2000}, b), devices::DmaStatus::Ok);
+  EXPECT_EQ(agent.read(Gpa{0x2000}, b), devices::DmaStatus::Ok);
+  EXPECT_EQ(gate.ended, 2) << "it did not wait";
 }
 }  // namespace
 }  // namespace pangea::machine
