@@ -136,7 +136,8 @@ def main():
     gdb.ask("D")
 
 
-try:
-    main()
-except Exception as error:  # a reply that did not come, or made no sense, is the machine's failure
-    check("session", False, repr(error))
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception as error:  # a reply that did not come, or made no sense, is the machine's failure
+        check("session", False, repr(error))
