@@ -176,6 +176,14 @@ TEST_F(WalkTest, TheEntrySaysWhatThePageIs) {
         }
 }
 
+TEST_F(WalkTest, AnAccessUpToThePagesEndNeedsNoOther) {
+  map(kSettled);
+  u64 value = 0;
+  EXPECT_EQ(read_linear(*c_, kGva + kPageSize - 8, &value, 8), Outcome::Next);
+  EXPECT_EQ(write_linear(*c_, kGva + kPageSize - 8, &value, 8), Outcome::Next);
+  EXPECT_EQ(read_linear(*c_, kGva + kPageSize - 7, &value, 8), Outcome::Fault);
+}
+
 // --- 32-bit and PAE paging ---
 
 TEST_F(WalkTest, Of32BitsHoldsItsTables) {
@@ -184,14 +192,14 @@ TEST_F(WalkTest, Of32BitsHoldsItsTables) {
   const u64 table = new_page();
   poke<u32>(s().cr3 + 4, static_cast<u32>(table | kPteP | kPteW));
   poke<u32>(table, 0xa00000 | kPteP | kPteW);  // bit 21 is an address bit here
-  poke<u32>(table + 4, 0x800000 | kPteP | kPteW | kPtePS);
-  s().cr3 |= 0x18;
+  poke<u32>(table + 4, 0xa01000 | kPteP | kPteW | kPtePS);
+  s().cr3 |= 0xfff;
   ASSERT_EQ(walk(Intent::Write, false, 0x400000), Outcome::Next);
   EXPECT_EQ(w_.gpa.v, 0xa00123u);
-  EXPECT_FALSE(goes_at_once(s().cr3));
+  EXPECT_FALSE(goes_at_once(s().cr3 & ~kPageMask));
   EXPECT_FALSE(goes_at_once(table));
   ASSERT_EQ(walk(Intent::Write, false, 0x401000), Outcome::Next);
-  EXPECT_EQ(w_.gpa.v, 0x800123u);
+  EXPECT_EQ(w_.gpa.v, 0xa01123u);
   EXPECT_EQ(w_.page_shift, 12);
 }
 

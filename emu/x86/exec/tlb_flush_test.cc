@@ -42,12 +42,47 @@ class TlbFlush : public ExecFixture {
 };
 
 TEST_F(TlbFlush, InvlpgTakesAGlobalPageFromEveryPcid) {
-  two_pcids();
-  invlpg(kData + 0x123);
+  for (const u64 here : {0, 5}) {
+    two_pcids();
+    to_pcid(here);
+    invlpg(kData + 0x123);
+    EXPECT_FALSE(cached(kData));
+    EXPECT_TRUE(cached(kStack));
+    to_pcid(5 - here);
+    EXPECT_FALSE(cached(kData));
+    c->tlb().flush_all();
+  }
+}
+
+TEST_F(TlbFlush, InvlpgTakesALinearAddress) {
+  touch(kData);
+  seg_of(s(), Seg::Fs).base = kData;
+  update_mode(s());
+  s().gpr[kRbx] = 0x10;
+  ASSERT_EQ(run({0x64, 0x0f, 0x01, 0x3b}), Outcome::Next);
   EXPECT_FALSE(cached(kData));
-  EXPECT_TRUE(cached(kStack));
-  to_pcid(0);
+  enter(In::Protected);
+  touch(kData);
+  seg_of(s(), Seg::Fs).base = 0xfffff000;
+  update_mode(s());
+  s().gpr[kRbx] = kData + kPageSize;  // beyond 4 GiB, and so here again
+  ASSERT_EQ(run({0x64, 0x0f, 0x01, 0x3b}), Outcome::Next);
   EXPECT_FALSE(cached(kData));
+}
+
+TEST_F(TlbFlush, InvpcidWithoutPcids) {
+  for (const u64 type : {0, 1, 2, 3}) {
+    touch(kData);
+    invpcid(type, 0, kData);
+    EXPECT_FALSE(cached(kData)) << type;
+  }
+  invpcid(2, 7, 0);
+  mov_to_cr(4, s().cr4 | kCr4PCIDE);
+  invpcid(1, 0xfff, 0);
+  enter(In::LongUser);
+  s().gpr[kRbx] = kData;
+  s().gpr[kRax] = 2;
+  expect_fault(run({0x66, 0x0f, 0x38, 0x82, 0x03}), Vector::GP);
 }
 
 TEST_F(TlbFlush, InvpcidOfOneAddressIsForItsPcid) {
@@ -95,6 +130,26 @@ TEST_F(TlbFlush, PcidsHaveTwelveBits) {
   to_pcid(0x805);
   EXPECT_FALSE(cached(kStack)) << "PCID 0x805 is not PCID 5";
   EXPECT_EQ(c->tlb().current_pcid(), 0x805);
+  mov_to_cr(3, kTables + 0x3000 + 5);
+  EXPECT_EQ(c->tlb().current_pcid(), 5) << "what is above them is the address";
+  EXPECT_EQ(s().cr3, kTables + 0x3000 + 5);
+  mov_to_cr(4, s().cr4 & ~kCr4PCIDE);
+  EXPECT_EQ(c->tlb().current_pcid(), 0);
+}
+
+// PAE paging: the four pointers are read when CR3 is written. SDM Vol. 3A, 4.4.1.
+TEST_F(TlbFlush, Cr3BringsItsPdptes) {
+  enter(In::Protected);
+  const u64 here = kTables + 0x20, there = kTables + 0x40;
+  poke<u64>(here, 0x5000 | kP);
+  poke<u64>(there, 0x6000 | kP);
+  mov_to_cr(3, here);
+  mov_to_cr(4, s().cr4 | kCr4PAE);
+  mov_to_cr(0, s().cr0 | kCr0PG);
+  EXPECT_EQ(s().pdpte[0], 0x5000 | kP);
+  mov_to_cr(3, there);
+  EXPECT_EQ(s().cr3, there);
+  EXPECT_EQ(s().pdpte[0], 0x6000 | kP);
 }
 
 TEST_F(TlbFlush, WhatPagesMeanChangesWithCr4) {
@@ -143,6 +198,10 @@ TEST_F(TlbFlush, PagingThatBeginsAndEnds) {
   touch(kData);
   mov_to_cr(0, s().cr0 | kCr0PG);
   EXPECT_FALSE(cached(kData));
+  poke<u32>(kTables, static_cast<u32>((kTables + kPageSize) | kP));  // without A it can be a PDPTE, too
+  mov_to_cr(4, s().cr4 | kCr4PAE);
+  EXPECT_FALSE(cached(kData)) << "another format of tables";
+  mov_to_cr(4, s().cr4 & ~kCr4PAE);
   touch(kData);
   mov_to_cr(0, s().cr0 & ~kCr0PG);
   EXPECT_FALSE(cached(kData));
