@@ -192,6 +192,20 @@ TEST(Waits, AnswersToARequestThatWasNotSentAreRefused) {
   EXPECT_EQ(net.right(1, 3), Right::Read);
 }
 
+TEST(Waits, AnswersDuringADropAtTheHomeAreRefused) {
+  TestNet net(2, roomy);
+  net.write(0, 3);
+  net.settle();
+  net.step(0, Drop{PageNumber{3}, true});
+  ASSERT_EQ(net.hand_overs(0), 1u);
+  Message m{NodeId{1}, {.kind = MsgKind::Grant, .want = Want::Write, .page = PageNumber{3}, .requester = NodeId{0}}};
+  net.step(0, m);
+  m.msg.kind = MsgKind::Done;
+  m.msg.requester = NodeId{1};
+  net.step(0, m);
+  EXPECT_EQ(net.stats(0).peer_errors[static_cast<usize>(PeerError::UnknownTransaction)], 2u);
+}
+
 // A home that serialises grants nothing to who has still to let go of the page.
 TEST(Waits, AGrantDuringAHandOverIsRefused) {
   TestNet net(3);

@@ -118,7 +118,9 @@ TEST_F(WalkTest, TheLowBitsOfCr3AreNoAddress) {
     s().cr3 |= 0xfff;  // a PCID, or PWT and PCD
     ASSERT_EQ(walk(Intent::Read), Outcome::Next);
     EXPECT_EQ(w_.gpa.v, kFrame + 0x123);
-    s().cr3 &= ~kPageMask;
+    s().cr3 |= bit(32);
+    EXPECT_EQ(walk(Intent::Read), Outcome::Fault) << "there is no RAM, so there are no tables";
+    s().cr3 &= ~(kPageMask | bit(32));
   }
 }
 

@@ -198,6 +198,7 @@ TEST_F(TlbFlush, PagingThatBeginsAndEnds) {
   touch(kData);
   mov_to_cr(0, s().cr0 | kCr0PG);
   EXPECT_FALSE(cached(kData));
+  touch(kData);
   poke<u32>(kTables, static_cast<u32>((kTables + kPageSize) | kP));  // without A it can be a PDPTE, too
   mov_to_cr(4, s().cr4 | kCr4PAE);
   EXPECT_FALSE(cached(kData)) << "another format of tables";
