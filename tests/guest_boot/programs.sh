@@ -1,7 +1,12 @@
 #!/bin/busybox sh
-# programs.sh BUSYBOX PERL-SCRIPT: the work that tests/guest_boot/outputs compares; all input is made here.
-busybox=$1 perl_script=$2
+# programs.sh BUSYBOX PERL-SCRIPT PROGRAMS: the work that tests/guest_boot/outputs compares; all input is made here.
+busybox=$1 perl_script=$2 programs=$3
 run() { "$busybox" "$@"; }
+foreign() {
+  name=$1
+  shift
+  "$programs/ld-linux-x86-64.so.2" --library-path "$programs" "$programs/$name" "$@"
+}
 dir=work.$$
 run mkdir "$dir" && cd "$dir" || exit 1
 
@@ -49,6 +54,27 @@ run cat out1 out2 out3 out4 out5 out6 out7 out8
 if [ -x "$PERL" ]; then
   "$PERL" "$perl_script"
 fi
+echo "== xz-threads"
+foreign xz -1 -T4 --block-size=16KiB -c data >data.xz && run md5sum data.xz
+foreign xz -T4 -dc data.xz | run md5sum
+echo "== sqlite-writers"
+foreign sqlite3 base "create table t(a integer primary key, b text, c real);
+  with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000)
+  insert into t select i, printf('%d-%x', (i * 7919) % 2003, i * i), i * 0.37 from n; create index ib on t(b);"
+for i in 1 2 3 4; do
+  foreign sqlite3 base '.timeout 60000' "begin immediate; update t set c = c + 1 where a < 500;
+    insert into t(b, c) select 'p$i', a from t where a < 200; commit;" &
+done
+wait
+foreign sqlite3 base "select count(*), printf('%.6f', sum(c)), max(b), min(b) from t; pragma integrity_check;"
+echo "== luajit"
+foreign luajit -e 'local s, x, t = 0, 1, {}
+  for i = 1, 300000 do s = s + math.sin(i) * 0.5 / (1 + i % 7); x = bit.bxor(bit.lshift(x, 1), bit.rshift(x, 3), i) end
+  for i = 1, 20000 do t[i] = tostring(i * 7919 % 20011) end
+  table.sort(t)
+  local u = require("ffi").new("uint64_t", 1)
+  for i = 1, 200000 do u = u * 6364136223846793005ULL + 1442695040888963407ULL end
+  print(string.format("%.13g", s), x, t[1], t[10000], t[20000], u)'
 echo "== end"
 cd .. && run rm -r "$dir"
 exit 0
