@@ -76,6 +76,37 @@ TEST_F(AgentTest, ToParkIsASafepoint) {
   EXPECT_EQ(a.drops, (Drops{{kPage, Right::None}}));
 }
 
+TEST_F(AgentTest, OneSafepointServesAllThatWait) {
+  a.unpark();
+  constexpr PageNumber kPages[] = {PageNumber{33}, PageNumber{64}, PageNumber{127}};
+  int gone = 0;
+  for (const PageNumber p : kPages) {
+    a.note_may_hold(p);
+    EXPECT_TRUE(safepoints.used(p));
+  }
+  for (const PageNumber p : kPages) safepoints.revoke(p, Right::None, [&gone] { ++gone; });
+  EXPECT_EQ(gone, 0);
+  a.safepoint();
+  EXPECT_EQ(gone, 3);
+  EXPECT_EQ(a.drops, (Drops{{kPages[0], Right::None}, {kPages[1], Right::None}, {kPages[2], Right::None}}));
+  for (const PageNumber p : kPages) EXPECT_FALSE(safepoints.used(p));
+  b.note_may_hold(kPage);
+  EXPECT_TRUE(safepoints.used(kPage)) << "by the second agent";
+}
+
+TEST_F(AgentTest, ARevocationEndsWithTheNextRight) {
+  PageTable pages(128, Right::Write);
+  pages.set(kPage, PageTable::kRevoking | PageTable::kHasCode);
+  EXPECT_FALSE(pages.may(kPage, Access::Read));
+  pages.set_right(kPage, Right::Read);
+  EXPECT_TRUE(pages.may(kPage, Access::Read));
+  EXPECT_FALSE(pages.may(kPage, Access::Write));
+  EXPECT_TRUE(pages.load(kPage) & PageTable::kHasCode) << "that is the translator's";
+  pages.set(kPage, PageTable::kRevoking);
+  pages.clear(kPage, PageTable::kHasCode);
+  EXPECT_EQ(pages.load(kPage), PageTable::kRevoking | 1) << "and it clears its own";
+}
+
 TEST_F(AgentTest, TheLastOneEndsIt) {
   for (TestAgent* x : {&a, &b}) x->unpark(), x->note_may_hold(kPage);
   revoke();
