@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts one-line mistakes into the coherence protocol, the hand-over of pages and the fill of the soft TLB, and checks that
+"""Puts one-line mistakes into the coherence protocol, the hand-over of pages and the soft TLB, and checks that
 the tests go red for each of them. The tree itself is not touched.
 
 usage: tests/sim/mutations.py BUILD_DIR [NAME...]      BUILD_DIR: configured with meson, tests built
@@ -68,6 +68,18 @@ MUTATIONS = [
     ('a request is sent without a frame', 'requester.cc', 'if (s_.local.framed(page) || (frame_queue_.empty() && s_.has_room())) {', 'if (true) {'),
     ('held pages are given up', 'evictor.cc', 'if (s_.holds.held_until_ns(page) > s_.now_ns) return Giving::Nothing;', ''),
     ('nobody notices that all are full', 'evictor.cc', 'full_.rounds++;', ''),
+    ('the machine ends although nobody waits', 'evictor.cc', 'full_.rounds == 0 || !waits ||', 'full_.rounds == 0 ||'),
+    ('a machine of one node offers itself its pages', 'evictor.cc', '  if (to == s_.cfg.self) return all_refused();', '  '),
+    ('an offer never times out', 'requester.cc', '  s_.offers.for_each([&](PageNumber page, OfferOut& o) { look(page, o.to, o.since_ns); });\n', ''),
+    ('what was not sent times out', 'requester.cc', 'if (o.sent) look(', 'look('),
+    ('who was turned away sleeps through the end', 'requester.cc', 'Wake{page}); });\n  wake_refused();', 'Wake{page}); });'),
+    ('an undone drop wakes nobody who was turned away', 'requester.cc', '  wake_refused();\n}\n\nvoid Requester::on_ack', '}\n\nvoid Requester::on_ack'),
+    ('a grant to who has still to let go', 'requester.cc', 'if (s_.orders.find(msg.page)) return false;', ''),
+    ('a request that is under way comes again', 'directory.cc', 'if (pool_[i].node == from) return', 'if (false) return'),
+    ('a grant out of turn', 'directory.cc', 'return p.node == s_.cfg.self && p.serial', 'return p.serial'),
+    ('a home that lies fills the orders', 'holder.cc', 'if (from != s_.cfg.self && peer_orders_ >=', 'if (false && peer_orders_ >='),
+    ('who waits for a page keeps it', 'holds.cc', 'h.page.v >= page.v', 'h.page.v > page.v'),
+    ('holds of another agent are forgotten', 'holds.cc', 'if (a.count == 0) holding_ &= ~bit(agent);', 'if (a.count == 0) holding_ = 0;'),
 ]
 
 # name, file, text as it stands, text with the mistake; file by file with the test programs that must notice
@@ -95,13 +107,43 @@ HAND_OVER = [
     ('a miss does not look', 'emu/x86/tlb_fill.cc', '  if (!PageTable::may(cell, access)) return wait_for(c, page, access);\n', ''),
     ('a page with code gets a write tag', 'emu/x86/tlb_fill.cc', ' && !(cell & PageTable::kHasCode);', ';'),
     ('a page that may only be read gets a write tag', 'emu/x86/tlb_fill.cc', ' && PageTable::may(cell, Access::Write) && !(cell', ' && !(cell'),
+    ('an entry of a page with no key is global', 'emu/x86/tlb_fill.cc', 'u32{w.key} << kTlbKeyShift : 0)', 'u32{w.key} << kTlbKeyShift : 1)'),
+    ('a clean page may be written', 'emu/x86/walk_settled.cc', '  out.write &= (v & kD) != 0;\n', ''),
+    ('what is not present is there', 'emu/x86/walk_settled.cc', '    if (!(v & kP)) return false;\n', ''),
+    ('a walk publishes nothing', 'emu/x86/paging.cc', '  if (!quiet) c_.note_may_hold(step.page);\n', ''),
+    ('the page of the PDPTEs is not published', 'emu/x86/paging.cc', '    c.note_may_hold(page);\n', ''),
+    ('an entry that has changed is not read again', 'emu/x86/paging.cc', '    if (!done) return std::nullopt;\n', ''),
+    ('a large page begins where it was used', 'emu/x86/tlb.cc', ' low = gva & ~size_mask;', ' low = gva;'),
+    ('an address space takes large pages along', 'emu/x86/tlb.cc', '  if (keep_global) return;\n', ''),
+    ('an entry stays global', 'emu/x86/tlb.cc', 'put(slot.global[bank], flags & kTlbGlobal);', 'if (flags & kTlbGlobal) slot.global[bank][w] |= m;'),
+    ('an entry that is dropped clears the bit of another', 'emu/x86/tlb.cc', '  slot.valid[bank][i >> 6] &= ~(u64{1} << (i & 63));', '  slot.valid[bank][i >> 7] &= ~(u64{1} << (i & 63));'),
+    ('jumps of a private page stay', 'emu/x86/tlb.cc', ' || !(e.flags & kTlbGlobal)) slot', ') slot'),
+    ('jumps of global pages stay for ever', 'emu/x86/tlb.cc', 'if (!keep_global || slot.jumps_local[bank])', 'if (slot.jumps_local[bank])'),
+    ('jumps of another large page are forgotten, not dropped', 'emu/x86/tlb.cc', '      low = std::min(low, j.rip);\n', ''),
+    ('INVLPG is for one address space', 'emu/x86/exec/tables.cc', 'flush_gva(gva, true)', 'flush_gva(gva, false)'),
+    ('INVPCID of all keeps global pages', 'emu/x86/exec/tables.cc', 'case 2: c.tlb().flush_all();', 'case 2: c.tlb().flush_all(true);'),
+    ('CR4.PGE keeps global pages', 'emu/x86/exec/control_registers.cc', '(kCr4PSE | kCr4PAE | kCr4PGE | kCr4PCIDE |', '(kCr4PSE | kCr4PAE | kCr4PCIDE |'),
+    ('PCIDs end in the middle', 'emu/x86/exec/control_registers.cc', '  if (changed & kCr4PCIDE) c.tlb().select(pcid_of(s));\n', ''),
+    ('DMA does not publish', 'emu/machine/agent_memory.cc', '    note_may_hold(page);\n', ''),
+    ('DMA never says that it is done', 'emu/machine/agent_memory.cc', '    if (waited_) memory_.gate->retired(*this);\n', ''),
+    ('only the first page of several goes', 'emu/mem/agent.cc', 'for (const auto& r : done) drop_and_note(*r);', 'if (!done.empty()) drop_and_note(*done.front());'),
+    ('a fault lets its pages go before its delivery', 'emu/machine/vcpu_thread.cc', 'if (o != Outcome::Fault) retired();', 'retired();'),
+    ('zeros leave the frame as it was', 'emu/machine/node/remote_gate.cc', 'else if (executor_.protocol().version(page) != 0)', 'else if (false)'),
+    ('half a page passes for a page', 'emu/machine/node/remote_gate.cc', '(!payload.empty() && payload.size() != kPageSize)', 'false'),
 ]
 PROGRAMS = {
     'emu/mem/agent.cc': ('emu/mem/test_mem', 'emu/x86/test_x86_core', 'emu/machine/test_machine'),
     'emu/machine/node/remote_gate.cc': ('emu/machine/test_machine',),
+    'emu/machine/agent_memory.cc': ('emu/machine/test_machine',),
+    'emu/machine/vcpu_thread.cc': ('emu/machine/test_machine',),
+    'emu/x86/exec/control_registers.cc': ('emu/x86/test_x86_exec',),
+    'emu/x86/exec/tables.cc': ('emu/x86/test_x86_exec',),
+    'emu/x86/paging.cc': ('emu/x86/test_x86_core',),
+    'emu/x86/tlb.cc': ('emu/x86/test_x86_core',),
     'emu/x86/tlb_fill.cc': ('emu/x86/test_x86_core',),
+    'emu/x86/walk_settled.cc': ('emu/x86/test_x86_core',),
 }
-FILTERS = {'emu/machine/test_machine': 'RemoteGate.*:AgentMemory.*'}  # the rest of it has nothing to do with this
+FILTERS = {'emu/machine/test_machine': 'RemoteGate.*:HandOver.*:Forged.*:AgentMemory.*:VcpuPages.*'}  # the rest of it has nothing to do with this
 
 
 def run(command, timeout):
