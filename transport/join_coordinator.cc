@@ -264,8 +264,11 @@ Status Coordinator::connect_all() {
     peers.push_back({id(i), nodes_[i].name, nodes_[i].addresses, o_.nodes[i].key});
   }
   if (auto s = endpoint_->connect(peers); !s) return s;
-  // Ready comes first: if a node dies or refuses now, its own words are better than our silence towards it.
-  if (auto s = collect(Body::kReady, o_.common.timeouts.stage_ns, "connecting to the other nodes"); !s) return s;
+  // Ready comes first: if a node dies or refuses now, its own words are better than our silence towards it. And it may
+  // take longer than a node waits for the others: whom a node cannot reach it says itself, while here the one that
+  // waits and the one that is waited for are both silent.
+  const u64 limit = o_.common.timeouts.stage_ns + o_.common.timeouts.stage_ns / 4;
+  if (auto s = collect(Body::kReady, limit, "connecting to the other nodes"); !s) return s;
   return endpoint_->wait_ready(o_.common.timeouts.stage_ns, o_.common.cancel);
 }
 }  // namespace

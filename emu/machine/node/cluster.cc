@@ -164,12 +164,19 @@ Result<std::unique_ptr<Cluster>> Cluster::join(const RunOptions& options, x86::C
   std::atomic<bool> cancel{false};
   o->common.cancel = &cancel;
   Result<transport::Membership> m = Error{"join", "not done", ""};
+  // A node process that ends by itself has said why, and whose fault it is; that may still be on its way.
+  constexpr u64 kLastWordsNs = kSecond / 2;
   u32 dead = 0;
+  u64 died_ns = 0;
+  bool speechless = false;
   const int caught = run_cancellable(
       signals, cancel, [&] { m = transport::coordinate(*o, ports.clock, ports.entropy); },
-      [&] { return dead == 0 && (dead = c->children_.ended()) != 0; });
+      [&] {
+        if (dead == 0 && (dead = c->children_.ended()) != 0) died_ns = ports.clock.now_ns();
+        return speechless = dead != 0 && ports.clock.now_ns() - died_ns >= kLastWordsNs;
+      });
   if (caught) return Error{"join", "interrupted", "", static_cast<ExitStatus>(128 + caught)};
-  if (!m && dead)
+  if (!m && speechless)
     return Error{fmt::format("node {} ({}) is lost", dead, c->endpoints_[dead - 1].endpoint),
                  "its process ended at start-up", "", ExitStatus::NodeLost};
   if (!m) return m.error();

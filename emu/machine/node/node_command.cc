@@ -129,6 +129,8 @@ Status NodeProcess::join() {
 }
 
 void NodeProcess::turned_away(const std::string& why) {
+  PANGEA_LOG(transport, "turned away: {}", why);
+  if (options_.child) return;  // the machine that started it, alone, knows its name, and says itself what went wrong
   // Whoever reaches the port can cause this: each reason is told once, and not without end.
   constexpr usize kToldMax = 16;
   const std::lock_guard lock(mutex_);
