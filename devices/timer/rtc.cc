@@ -225,7 +225,12 @@ void Rtc::arm(u64 now) {
 u64 Rtc::read(u64 offset, unsigned) {
   if (offset != 1) return 0xff;  // the index is write-only
   const u64 now = timers_.now_ns();
-  if (is_time(index_)) return time_register(index_, now);
+  if (is_time(index_)) {
+    // Whoever sees a new second sees its alarm too, however late the timer's thread is: one update cycle does both.
+    catch_up(now);
+    arm(now);
+    return time_register(index_, now);
+  }
   switch (index_) {
     case kA: {
       const bool uip = running() && rtc_ns(now) % kNsPerSecond >= kNsPerSecond - kUipNs;

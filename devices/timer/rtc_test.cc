@@ -76,6 +76,22 @@ TEST(Rtc, TheAlarmRingsWhereverItsInterruptLeads) {
   EXPECT_EQ(rings, 2u);
 }
 
+TEST(Rtc, ANewSecondIsNotSeenBeforeItsAlarm) {
+  Rig r;
+  unsigned rings = 0;
+  r.rtc.on_alarm([&rings] { ++rings; });
+  for (const u8 alarm : {u8{1}, u8{3}, u8{5}}) r.set(alarm, 0xc0);
+  r.set(0x0b, 0x22);
+  const u8 before = r.get(0);
+  r.time.clock.now += kSecond;  // the timer has not fired yet
+  EXPECT_EQ(rings, 0u);
+  EXPECT_NE(r.get(0), before);
+  EXPECT_EQ(rings, 1u);
+  EXPECT_TRUE(r.irq.high);
+  r.time.advance(0);
+  EXPECT_EQ(rings, 1u);
+}
+
 TEST(Rtc, SettingTheTime) {
   Rig r;
   r.set(0x0b, 0x82);

@@ -1,6 +1,6 @@
 // suspend [-n TIMES] [-s SECONDS]: suspends to RAM, TIMES (1) over, each time woken by the real-time clock after
 // SECONDS (3), and looks at what is there afterwards: the CPUs that were online, `tsc` as clock source, a clock that
-// has slept as long as the machine and agrees with the real-time clock. Prints `suspend: N going to sleep` and
+// has slept no longer than the machine and agrees with the real-time clock. Prints `suspend: N going to sleep` and
 // `suspend: N ok|FAIL detail`, exit status 1 when one failed, 2 for a usage error.
 #include <errno.h>
 #include <fcntl.h>
@@ -57,7 +57,8 @@ static bool once(int n, int seconds) {
   read_line(kSource, source);
   read_line(kDate, date);
   const double ahead = now(CLOCK_REALTIME) - atof(date);
-  const bool ok = !error && strcmp(before, after) == 0 && strcmp(source, "tsc") == 0 && slept > 0 &&
+  // A sleep that began just before its alarm is short, and what is measured has the noise of four clock readings.
+  const bool ok = !error && strcmp(before, after) == 0 && strcmp(source, "tsc") == 0 && slept > -0.1 &&
                   slept < seconds + 2 && fabs(ahead - 0.5) < 2;
   printf(
       "suspend: %d %s %s; CPUs online %s, before %s; clock source %s; slept %.3f s, clock ahead of the RTC by %.3f s\n",
