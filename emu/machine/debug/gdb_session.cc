@@ -305,22 +305,22 @@ std::string GdbSession::monitor(std::string_view hex) {
   if (!command) return error(1);
   if (*command == "info" || *command == "info cpus") return to_hex(bytes_of(host_.describe(false)));
   if (*command == "registers" || *command == "info registers") return to_hex(bytes_of(host_.describe(true)));
-  if (*command == "quit") {
-    host_.quit();
-    return kOk;
+  struct Row {
+    std::string_view name;
+    void (DebugHost::*act)();
+  };
+  static constexpr Row kActs[] = {{"system_reset", &DebugHost::reset},
+                                  {"system_powerdown", &DebugHost::press_power_button},
+                                  {"system_wakeup", &DebugHost::wake},
+                                  {"quit", &DebugHost::quit}};
+  std::string names = "info, registers";
+  for (const Row& row : kActs) {
+    if (*command == row.name) {
+      (host_.*row.act)();
+      return kOk;
+    }
+    names += fmt::format(", {}", row.name);
   }
-  if (*command == "system_reset") {
-    host_.reset();
-    return kOk;
-  }
-  if (*command == "system_powerdown") {
-    host_.press_power_button();
-    return kOk;
-  }
-  if (*command == "system_wakeup") {
-    host_.wake();
-    return kOk;
-  }
-  return to_hex(bytes_of("info, registers, system_reset, system_powerdown, system_wakeup, quit\n"));
+  return to_hex(bytes_of(names + "\n"));
 }
 }  // namespace pangea::machine
