@@ -35,15 +35,24 @@ struct Memo final : x86::IoPort {
   std::map<u64, u64> at;
 };
 
-TEST(IoLink, AccessesReachTheBoardAndNonsenseDoesNot) {
-  transport::testing_support::Cluster cluster(2, "ipc");
+/// That board on node 0, and a node without one.
+struct IoLinkPair : testing::Test {
+  IoLinkPair() {
+    board.connect(server);
+    cluster[0].set_handler(Channel::Io, [this](NodeId n, Bytes h, Bytes) { server.receive(&board, n, h); });
+    cluster[1].set_handler(Channel::Io, [this](NodeId n, Bytes h, Bytes) { client.receive(nullptr, n, h); });
+  }
+  ~IoLinkPair() override {
+    for (auto& e : cluster.nodes) e->close();
+  }
+  transport::testing_support::Cluster cluster{2, "ipc"};
   Memo memo;
   std::mutex board_mutex;
-  RegisterLender board(memo, board_mutex, {});
-  IoLink server(cluster[0], NodeId{0}), client(cluster[1], NodeId{0});
-  board.connect(server);
-  cluster[0].set_handler(Channel::Io, [&](NodeId n, Bytes h, Bytes) { server.receive(&board, n, h); });
-  cluster[1].set_handler(Channel::Io, [&](NodeId n, Bytes h, Bytes) { client.receive(nullptr, n, h); });
+  RegisterLender board{memo, board_mutex, {}};
+  IoLink server{cluster[0], NodeId{0}}, client{cluster[1], NodeId{0}};
+};
+
+TEST_F(IoLinkPair, AccessesReachTheBoardAndNonsenseDoesNot) {
   client.pio_write(0x80, 1, 0x5a);
   EXPECT_EQ(client.pio_read(0x80, 1), 0x5au);
   client.mmio_write(Gpa{0xfed00000}, 8, 0x123456789abcdef0);
@@ -59,21 +68,12 @@ TEST(IoLink, AccessesReachTheBoardAndNonsenseDoesNot) {
   EXPECT_EQ(memo.at.size(), before);
   client.stop();
   EXPECT_EQ(client.pio_read(0x80, 1), 0xffffffffu);
-  for (auto& e : cluster.nodes) e->close();
 }
 
-TEST(IoLink, AWriteThatPutsTheMachineToSleepSaysSo) {
-  transport::testing_support::Cluster cluster(2, "ipc");
-  Memo memo;
-  std::mutex board_mutex;
-  RegisterLender board(memo, board_mutex, {});
-  IoLink server(cluster[0], NodeId{0}), client(cluster[1], NodeId{0});
-  board.connect(server);
-  board.on_standstill([&memo] { return memo.at[0x604] == 0x2400; });
+TEST_F(IoLinkPair, AWriteThatPutsTheMachineToSleepSaysSo) {
+  board.on_standstill([this] { return memo.at[0x604] == 0x2400; });
   unsigned told = 0;
   client.on_standstill([&told] { ++told; });
-  cluster[0].set_handler(Channel::Io, [&](NodeId n, Bytes h, Bytes) { server.receive(&board, n, h); });
-  cluster[1].set_handler(Channel::Io, [&](NodeId n, Bytes h, Bytes) { client.receive(nullptr, n, h); });
   client.pio_write(0x604, 2, 1);
   EXPECT_EQ(told, 0u);
   client.pio_write(0x604, 2, 0x2400);
@@ -81,7 +81,6 @@ TEST(IoLink, AWriteThatPutsTheMachineToSleepSaysSo) {
   client.stop();
   client.pio_write(0x604, 2, 0x2400);
   EXPECT_EQ(told, 1u);
-  for (auto& e : cluster.nodes) e->close();
 }
 
 /// Links between nodes on which frames wait until a thread delivers them.
