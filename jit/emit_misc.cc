@@ -8,6 +8,12 @@ void Emitter::do_None(const Insn&) { PANGEA_UNREACHABLE("Control row without an 
 void Emitter::do_Nop(const Insn&) {}
 void Emitter::do_Endbr(const Insn&) {}
 void Emitter::do_Movnti(const Insn& i) { emit_native(i); }
+// With a 16-bit operand it is MOV; AMD's processors read four bytes of memory for it.
+void Emitter::do_Movsxd(const Insn& i) {
+  Insn same = i;
+  if (i.opsize == 2) same.opcode = 0x8b;
+  emit_native(same);
+}
 void Emitter::do_XchgRm(const Insn& i) { emit_native(i); }
 void Emitter::do_MulDiv(const Insn& i) { emit_native(i, true); }
 void Emitter::do_CmpXchg(const Insn& i) { emit_native(i, true); }

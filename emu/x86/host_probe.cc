@@ -10,11 +10,12 @@
 #include "emu/x86/cpuid.h"
 
 // pangea_probe(state, code): loads all registers but RSP, calls `code`, stores them.
-#define GPRS(X)                                                                                                \
-  X(rax, 0)                                                                                                    \
-  X(rcx, 8)                                                                                                    \
-  X(rdx, 16) X(rbx, 24) X(rbp, 40) X(rsi, 48) X(r8, 64) X(r9, 72) X(r10, 80) X(r11, 88) X(r12, 96) X(r13, 104) \
-      X(r14, 112) X(r15, 120)
+#define GPRS(X)                                                                                                 \
+  X(rax, 0)                                                                                                     \
+  X(rcx, 8)                                                                                                     \
+  X(rdx, 16)                                                                                                    \
+  X(rbx, 24) X(rbp, 40) X(rsi, 48) X(r8, 64) X(r9, 72) X(r10, 80) X(r11, 88) X(r12, 96) X(r13, 104) X(r14, 112) \
+      X(r15, 120)
 #define LOAD(reg, offset) "mov " #offset "(%rdi), %" #reg "\n"
 #define STORE(reg, offset) "mov %" #reg ", " #offset "(%rdi)\n"
 #define YMMS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
@@ -129,6 +130,10 @@ bool HostProbe::run(const std::vector<u8>& code, ProbeState& state, bool x87) {
   for (unsigned i = 0; !x87 && i < 8; i++) std::memcpy(&s.mmx[i], image + 32 + 16 * i, 8);
   state = s;
   return true;
+}
+
+bool HostProbe::checks_alignment(const IsaRow& row) {
+  return !(row.feature == static_cast<u16>(Feature::sha_ni) && __builtin_cpu_is("amd"));
 }
 
 bool HostProbe::has_feature(u16 feature) {

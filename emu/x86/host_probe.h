@@ -17,8 +17,8 @@ struct ProbeState {
 
 /// How to encode a row: which registers, which memory.
 struct ProbeForm {
-  unsigned opsize = 4;  // 2, 4, 8
-  bool memory = false;  // ModRM.rm is [RBX]
+  unsigned opsize = 4;        // 2, 4, 8
+  bool memory = false;        // ModRM.rm is [RBX]
   bool l = false, w = false;  // VEX
   u64 imm = 0;
   // Register numbers: no implicit operand of a Copy row has them.
@@ -40,6 +40,8 @@ class HostProbe {
   u8* page() const { return data_; }
   u8* page_end() const { return data_ + 8192; }
   static bool has_feature(u16 feature);
+  /// AMD's processors run SHA instructions with misaligned operands; the table has what both manuals say.
+  static bool checks_alignment(const IsaRow& row);
 
  private:
   u8* code_ = nullptr;

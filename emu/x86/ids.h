@@ -5,13 +5,14 @@
 
 namespace pangea::x86 {
 // Emitters of the translator. Jcc's condition is opcode & 15.
-#define PANGEA_EMIT_IDS(X)                                                                                             \
-  X(None)                                                                                                              \
-  X(Nop)                                                                                                               \
-  X(Jcc)                                                                                                               \
-  X(JmpRel) X(JmpRm) X(CallRel) X(CallRm) X(Ret) X(RetImm) X(PushReg) X(PushRm) X(PushImm) X(PopReg) X(PopRm) X(Leave) \
-      X(Lea) X(MovImm) X(MovMoffs) X(XchgRm) X(XchgAcc) X(Loop) X(Jrcxz) X(Pause) X(Cbw) X(Cwd) X(CmpXchg)             \
-          X(CmpXchg8b) X(MulDiv) X(Movnti) X(Endbr) X(FnstswAx) X(Lahf) X(Sahf) X(Clc) X(Bt) X(SetAc)
+#define PANGEA_EMIT_IDS(X)                                                                                          \
+  X(None)                                                                                                           \
+  X(Nop)                                                                                                            \
+  X(Jcc)                                                                                                            \
+  X(JmpRel)                                                                                                         \
+  X(JmpRm) X(CallRel) X(CallRm) X(Ret) X(RetImm) X(PushReg) X(PushRm) X(PushImm) X(PopReg) X(PopRm) X(Leave) X(Lea) \
+      X(MovImm) X(MovMoffs) X(XchgRm) X(XchgAcc) X(Loop) X(Jrcxz) X(Pause) X(Cbw) X(Cwd) X(CmpXchg) X(CmpXchg8b)    \
+          X(MulDiv) X(Movnti) X(Movsxd) X(Endbr) X(FnstswAx) X(Lahf) X(Sahf) X(Clc) X(Bt) X(SetAc)
 
 enum class EmitId : u16 {
 #define X(n) n,

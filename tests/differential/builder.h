@@ -30,7 +30,8 @@ class Builder {
     s_.rows.push_back(&row);
     const bool stack = row.cls == IsaClass::Control &&
                        (row.id == static_cast<u16>(EmitId::PopRm) || row.id == static_cast<u16>(EmitId::PushRm));
-    const bool memory = row.modrm == ModRm::Mem || (row.modrm == ModRm::Any && (only_fixed_ || p_.chance(1, 2)));
+    const bool memory = row.modrm == ModRm::Mem ||
+                        (row.modrm == ModRm::Any && memory_as_documented(row) && (only_fixed_ || p_.chance(1, 2)));
     u8 base = 0, index = 0;
     // 0: absolute, 1: [base+disp], 2: with index, 3: RIP, 4-7: [fixed+disp]
     unsigned shape = only_fixed_ ? 4 : static_cast<unsigned>(p_.below(8));

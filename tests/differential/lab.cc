@@ -70,6 +70,20 @@ bool instruction_at(const Sequence& s, u64 rip, Insn& i) {
          decode(s.bytes.data() + at, s.bytes.size() - at, CodeSize::Bits64, i) == DecodeStatus::Ok;
 }
 
+/// Which elements a gather has yet to read is in the sign bits of its mask; what else is in there when it has faulted,
+/// AMD's processors leave as it was.
+void settle_gather_mask(const Sequence& s, Machine& m) {
+  Insn i;
+  if (m.fault < 0 || !instruction_at(s, m.rip, i) || !(i.row->attr & kVsib)) return;
+  u8 mask[32] = {};
+  std::memcpy(mask, m.fx + kXmmAt + 16 * i.vvvv, 16);
+  if (i.vex_l) std::memcpy(mask + 16, m.fx + kYmmHighAt + 16 * i.vvvv, 16);
+  const unsigned size = i.vex_w ? 8 : 4;
+  for (unsigned k = 0; k < sizeof mask; k += size) std::memset(mask + k, mask[k + size - 1] & 0x80 ? 0xff : 0, size);
+  std::memcpy(m.fx + kXmmAt + 16 * i.vvvv, mask, 16);
+  std::memcpy(m.fx + kYmmHighAt + 16 * i.vvvv, mask + 16, 16);
+}
+
 /// What this host's processors leave behind at a fault although the manuals do not promise it.
 struct Leftovers {
   int upper_half = -1;     // a gather has cleared the unused upper half of this register, or not
@@ -117,6 +131,7 @@ std::string Lab::compare(const Sequence& s, Prng& prng) {
   place(native_code(), s);
   std::memcpy(native_data(), data, sizeof data);
   native_run(native);
+  if (__builtin_cpu_is("amd")) settle_gather_mask(s, native);
   std::memcpy(fixture_.at(kData), data, 4096);
   std::memcpy(fixture_.at(kData + 4096), data + 4096, 4096);
   run_guest(s, guest);

@@ -22,6 +22,7 @@ bool control_ok(EmitId id) {
     case EmitId::CmpXchg8b:
     case EmitId::MulDiv:
     case EmitId::Movnti:
+    case EmitId::Movsxd:
     case EmitId::FnstswAx:
     case EmitId::Lahf:
     case EmitId::Sahf:
@@ -118,7 +119,13 @@ const char* why_not(const IsaRow& row, const CpuidConfig& cpu) {
     return "a C++ function: emu/x86/exec/*_test.cc";
   if ((row.attr & kEndsBlock) || (row.cls == IsaClass::Control && !control_ok(static_cast<EmitId>(row.id))))
     return "moves RIP or RSP, or waits: jit/jit_test.cc";
+  if (__builtin_cpu_is("amd") && row.modrm == ModRm::Reg && row.map == Map::M0F && row.opcode == 0x0d)
+    return "0F 0D with a register is undefined on AMD's processors";
   return nullptr;
+}
+
+bool memory_as_documented(const IsaRow& row) {
+  return !(row.feature == static_cast<u16>(Feature::sha_ni) && __builtin_cpu_is("amd"));
 }
 
 namespace {
@@ -169,7 +176,7 @@ Sequence make_unmapped(Prng& prng, const IsaRow& row) {
   Sequence s;
   // Operands there begin up to 128 bytes either way: with what is mapped before, some cross into it.
   Builder b(prng, s, prng.chance(1, 2) ? 120 : 700 + prng.below(64));
-  b.instruction(row);
+  add_instruction(b, s, row);
   return s;
 }
 

@@ -54,7 +54,8 @@ static void integers(void) {
   BOTH("mmio/test", "test %%eax, (%%rbx); setc %%cl; testb $1, 1(%%rbx)");
   BOTH("mmio/unary", "notb (%%rbx); negw 1(%%rbx); incl 4(%%rbx); decq 8(%%rbx)");
   BOTH("mmio/multiply",
-       "mulb (%%rbx); mov %%rax, %%rbp; imul 4(%%rbx), %%rdx; imul $77, 8(%%rbx), %%ecx; mulq (%%rbx)");
+       "mulb (%%rbx); mov %%rax, %%rbp; imul 4(%%rbx), %%rdx; imul $77, 8(%%rbx), %%ecx; mulq (%%rbx); "
+       "setc %%cl; test %%eax, %%eax");
   BOTH("mmio/divide", "xor %%edx, %%edx; divq 1(%%rbx); cqo; idivl 9(%%rbx); test %%eax, %%eax");
   BOTH("mmio/shift", "shlb %%cl, (%%rbx); sarw $5, 1(%%rbx); rorl %%cl, 4(%%rbx); rclq $1, 8(%%rbx)");
   BOTH("mmio/double-shift", "shld %%cl, %%rdx, (%%rbx); shrd $7, %%edx, 9(%%rbx)");

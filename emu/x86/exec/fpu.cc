@@ -32,7 +32,8 @@ Outcome exec_fxsave(Vcpu& c, const Insn& insn) {
   EXEC_TRY(open_fx_area(c, insn, 512, Intent::Write, area));
   const X87Header h = x87_header(f);
   area.put(0, &h, sizeof h);
-  area.put(24, &f.mxcsr, 8);  // with MXCSR_MASK
+  const MxcsrField m = mxcsr_field(f);
+  area.put(24, &m, sizeof m);
   area.put(32, f.st, 128);
   area.put(160, f.xmm, 16 * xmm);
   return Outcome::Next;

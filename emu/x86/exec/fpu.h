@@ -9,7 +9,7 @@
 #include "emu/x86/exec/operand.h"
 
 namespace pangea::x86 {
-inline constexpr u32 kMxcsrInit = 0x1f80, kMxcsrReserved = 0xffff0000;
+inline constexpr u32 kMxcsrInit = 0x1f80, kMxcsrMask = 0xffff, kMxcsrReserved = ~kMxcsrMask;
 inline constexpr u16 kFcwInit = 0x37f, kFswErrorSummary = 0x8080, kFcwMasks = 0x3f;
 
 /// A range of guest memory that has been checked whole; then parts of it move without failing.
@@ -55,6 +55,13 @@ inline bool pending_x87_error(const FpuState& f) { return f.fsw & 0x80; }
 constexpr u16 legal_fcw(u16 v) { return static_cast<u16>((v & 0x1f3f) | 0x40); }
 /// XMM registers that the mode can name.
 inline unsigned xmm_count(const VcpuState& s) { return in_64bit_mode(s) ? 16 : 8; }
+
+/// Bytes 24..31 of an FXSAVE image. The mask is the machine's: FpuState may have the host's, where AMD's processors add
+/// bit 17 (misaligned SSE), which is reserved here.
+struct MxcsrField {
+  u32 mxcsr, mask = kMxcsrMask;
+};
+inline MxcsrField mxcsr_field(const FpuState& f) { return {f.mxcsr}; }
 
 /// The x87 part of an FXSAVE image, bytes 0..23, pointers zero.
 struct X87Header {

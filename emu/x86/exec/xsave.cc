@@ -62,7 +62,10 @@ void put_components(const VcpuState& s, Area& area, u64 components, u64 xcomp_bv
     area.put(0, &h, sizeof h);
     area.put(32, f.st, sizeof f.st);
   }
-  if (mxcsr) area.put(24, &f.mxcsr, 8);
+  if (mxcsr) {
+    const MxcsrField m = mxcsr_field(f);
+    area.put(24, &m, sizeof m);
+  }
   if (components & kSseState) area.put(160, f.xmm, n);
   if (components & kAvxState) area.put(xsave_offset(kAvxState, xcomp_bv), f.ymm_high, n);
   if (components & kPkruState) {
