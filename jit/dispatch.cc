@@ -150,7 +150,9 @@ bool Translator::torture(Runner& r) {
     case 5: s.exit_request.store(1); break;  // seen at the next poll, or between two iterations of a REP
     case 6: {
       Gpa at;
-      if (debug_translate(r.c, s.seg_base[static_cast<unsigned>(Seg::Cs)] + s.rip, at)) code_page_lost(page_of(at));
+      if (debug_translate(r.c, s.seg_base[static_cast<unsigned>(Seg::Cs)] + s.rip, at) &&
+          memory_.ram.contains(page_of(at)))
+        code_page_lost(page_of(at));
       break;
     }
     case 7:

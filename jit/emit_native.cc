@@ -223,7 +223,9 @@ void Emitter::encode(const Insn& i, const Assignment& s, const HostMem* mem) {
     if (i.map != Map::One) a_.b(0x0f);
     if (i.map == Map::M0F38) a_.b(0x38);
     if (i.map == Map::M0F3A) a_.b(0x3a);
-    a_.b(s.opcode.used ? static_cast<u8>((i.opcode & 0xf8) | (s.opcode.host & 7)) : i.opcode);
+    // 82 does what 80 does, but not in 64-bit mode, which is ours.
+    const u8 opcode = i.map == Map::One && i.opcode == 0x82 ? u8{0x80} : i.opcode;
+    a_.b(s.opcode.used ? static_cast<u8>((opcode & 0xf8) | (s.opcode.host & 7)) : opcode);
   }
   if (i.has_modrm) {
     if (mem)
