@@ -8,6 +8,7 @@
 #include "emu/base/assert.h"
 #include "emu/base/log.h"
 #include "transport/control.pb.h"
+#include "transport/printable.h"
 
 namespace pangea::transport {
 namespace {
@@ -169,7 +170,7 @@ void ControlLink::on_shutdown(std::function<void(NodeId from, ShutdownNote)> f) 
       ++malformed_;
       return;
     }
-    f(from, {s.exit_status(), s.reason()});
+    f(from, {s.exit_status(), printable(s.reason(), kReasonMax)});
   });
 }
 void ControlLink::on_stats(std::function<Body()> f) {

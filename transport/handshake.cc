@@ -7,20 +7,13 @@
 #include <bit>
 #include <cstring>
 
+#include "transport/printable.h"
+
 namespace pangea::transport {
 namespace {
-constexpr usize kTextMax = 500;       // characters of a refusal's part
 constexpr usize kUriMax = 200;        // characters of an address
 constexpr unsigned kNamesShown = 12;  // features named before "and N more"
 constexpr u64 kMiB = u64{1} << 20;
-
-/// A peer's text may end up on a terminal.
-std::string printable(std::string s) {
-  if (s.size() > kTextMax) s.resize(kTextMax);
-  for (char& c : s)
-    if (c < ' ' || c > '~') c = '?';
-  return s;
-}
 
 template <class T>
 void absorb(crypto_auth_hmacsha256_state& h, const T& value) {

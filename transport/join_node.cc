@@ -6,6 +6,7 @@
 #include "transport/callers.h"
 #include "transport/handshake.h"
 #include "transport/join.h"
+#include "transport/printable.h"
 #include "transport/zmq_rendezvous.h"
 
 namespace pangea::transport {
@@ -188,19 +189,20 @@ Result<std::vector<PeerAddress>> WaitingNode::Impl::read_directory(const wire::D
     const wire::Member& m = d.members(i);
     auto addresses = addresses_of(m.addresses());
     if (m.node() != i || !addresses || m.name().size() > 256) return nonsense;
+    const std::string name = printable(m.name());
     PublicKey key;
     if (o.common.endpoint.keys) {
       if (m.key().size() != key.v.size()) return nonsense;
       std::copy(m.key().begin(), m.key().end(), key.v.begin());
     }
-    membership.members.push_back({NodeId{i}, m.name(), m.memory_bytes(), m.vcpus()});
+    membership.members.push_back({NodeId{i}, name, m.memory_bytes(), m.vcpus()});
     if (NodeId{i} == transcript.node) continue;
     // That the coordinator knows somebody is no reason to trust them.
     if (o.common.endpoint.keys && !o.common.endpoint.keys->allows(key))
       return Error{me + " cannot join",
                    fmt::format("its -peers file does not have the key {} of node {}", text_of(key), i),
                    "give the same -peers file to every computer"};
-    peers.push_back({NodeId{i}, m.name(), std::move(*addresses), key});
+    peers.push_back({NodeId{i}, name, std::move(*addresses), key});
   }
   return peers;
 }

@@ -1,5 +1,7 @@
 #include "emu/machine/local_machine.h"
 
+#include <algorithm>
+
 #include "emu/base/log.h"
 #include "emu/machine/board/acpi.h"
 #include "emu/machine/boot/boot_state.h"
@@ -105,13 +107,20 @@ Status LocalMachine::boot() {
   return ok();
 }
 
-void LocalMachine::resume() {
+bool LocalMachine::resume() {
   const std::lock_guard lock(pause_mutex_);
-  PANGEA_ASSERT(pauses_ > 0);
-  if (--pauses_ > 0) return;
+  if (pauses_ == 0) return false;
+  if (--pauses_ > 0) return true;
   config_.time.thaw();
   timers_->poke();
   for (const auto& s : vcpus_) s->thread->resume();
+  return true;
+}
+
+bool LocalMachine::stands() {
+  constexpr u64 kTimeoutMs = 500;
+  const std::lock_guard lock(pause_mutex_);
+  return pauses_ > 0 && std::ranges::all_of(vcpus_, [](const auto& s) { return s->thread->await_pause(kTimeoutMs); });
 }
 
 bool LocalMachine::pause(u64 timeout_ms) {

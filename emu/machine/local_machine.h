@@ -52,10 +52,12 @@ class LocalMachine final : public VcpuThreadEvents {
   Status start();
   /// Loads the guest and puts the boot vCPU at its entry. Node 0, while paused. Error: the loader's line.
   Status boot();
-  /// The vCPUs of this node run, and guest time with them. Pauses nest.
-  void resume();
+  /// The vCPUs of this node run, and guest time with them. Pauses nest. False: it was not paused.
+  bool resume();
   /// Returns when every vCPU of this node has paused. False: one did not within `timeout_ms`; the pause stands.
   bool pause(u64 timeout_ms = 2000);
+  /// Paused, and every vCPU of this node stands, perhaps only after a while: what follows may be done.
+  bool stands();
   /// Power-on state of vCPUs and board. While paused.
   void reset();
   /// ACPI S3: the vCPUs of this node do nothing until they are reset; time and the board go on. While paused.

@@ -193,6 +193,21 @@ TEST_F(Machine, ResetReachesTheX87Unit) {
   EXPECT_EQ(status(), 1);
 }
 
+TEST_F(Machine, ADebuggerCannotSetReservedBitsOfMxcsr) {
+  prepare(Code{0x0f, 0xae, 0x1d} + u32_bytes(kCounter) + exit_with_counter());  // stmxcsr [counter]
+  LocalNodeDebug debug(*machine, [](const DebugStop&) {});
+  VcpuRegisters r;
+  ASSERT_TRUE(debug.read_registers(VcpuId{0}, r));
+  const u32 mxcsr = 0xffff1f80;
+  std::memcpy(r.fxsave + 24, &mxcsr, 4);
+  r.cpu.cr4 = ~u64{0};  // shown, never taken
+  ASSERT_TRUE(debug.write_registers(VcpuId{0}, r));
+  machine->vcpu(0).vcpu().state().cr4 |= x86::kCr4OSFXSR;
+  x86::update_mode(machine->vcpu(0).vcpu().state());
+  machine->resume();
+  EXPECT_EQ(status(), 0x80 << 1 | 1);
+}
+
 TEST_F(Machine, BreakpointsStepsAndWatchpoints) {
   const Code loop = count() + Code{0x40, 0xeb, 0xf7};  // inc byte [counter]; inc eax; jmp to the start
   prepare(loop);

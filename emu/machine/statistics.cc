@@ -72,6 +72,8 @@ NodeStatistics gather(LocalMachine& machine, double running_s) {
 std::string to_text(const NodeStatistics& s) { return json(s).dump(); }
 
 Result<NodeStatistics> from_text(const std::string& text) {
+  constexpr usize kTextMax = 1 << 20;  // as values, a text may take thirty times its size
+  if (text.size() > kTextMax) return Error{"statistics of a node", "too long", ""};
   const json j = json::parse(text, nullptr, /*allow_exceptions=*/false);
   try {
     return j.get<NodeStatistics>();
@@ -120,6 +122,6 @@ std::string statistics_json(const std::vector<NodeStatistics>& nodes, double wal
     page["symbol"] = symbols.name(kKernelImage + (order[i].page << kPageShift));
     out["hot_pages"].push_back(std::move(page));
   }
-  return out.dump(2) + "\n";
+  return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";  // symbols may have any bytes
 }
 }  // namespace pangea::machine

@@ -54,6 +54,21 @@ TEST(Statistics, GarbageFromAnotherNodeIsRefused) {
   for (const char* text : {"", "{", "[]", "{}", "{\"id\":\"x\"}", "null"}) EXPECT_FALSE(from_text(text)) << text;
 }
 
+TEST(Statistics, WhatANodeSaysMayNotGrowHere) {
+  // A valid record behind so many empty lists, which take thirty times their text as values.
+  std::string text = "{\"vcpus\":[";
+  for (int i = 0; i < 1'000'000; ++i) text += "[],";
+  EXPECT_FALSE(from_text(text + "[]]," + to_text({}).substr(1)));
+}
+
+TEST(Statistics, SymbolsMayHaveAnyBytes) {
+  const auto symbols = *Symbols::parse("t", "ffffffff81000000 T \xff\xfe_text\x1b\n");
+  NodeStatistics n;
+  n.hot_pages = {{.page = 0x1000, .count = 5, .wait_s = 0.5}};
+  const auto j = nlohmann::json::parse(statistics_json({n}, 1, -1, symbols));
+  EXPECT_TRUE(j["hot_pages"][0]["symbol"].get<std::string>().ends_with("_text\x1b"));
+}
+
 TEST(Symbols, NamesAndRefusals) {
   const auto s =
       *Symbols::parse("t", "0000000000001000 T first\n0000000000001800 t second\n0000000000000000 A nothing\n");

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "emu/x86/exec/fpu.h"
 #include "emu/x86/paging.h"
 
 namespace pangea::machine {
@@ -50,6 +51,7 @@ bool LocalNodeDebug::write_registers(VcpuId id, const VcpuRegisters& in) {
     c.park();
   }
   std::memcpy(static_cast<void*>(&s.fpu), in.fxsave, sizeof in.fxsave);
+  s.fpu.mxcsr &= ~x86::kMxcsrReserved;  // the host's processor would refuse them
   if (s.halted && in.cpu.activity != VcpuActivity::Halted) s.halted = false;
   x86::update_mode(s);
   return true;

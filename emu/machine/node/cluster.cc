@@ -10,6 +10,7 @@
 #include "emu/base/log.h"
 #include "emu/machine/node/link_keys.h"
 #include "emu/machine/node/wire.h"
+#include "transport/printable.h"
 #include "transport/thread.h"
 
 namespace pangea::machine {
@@ -19,6 +20,7 @@ using transport::Method;
 
 namespace {
 constexpr u64 kSecond = 1'000'000'000;  // ns
+constexpr usize kWordsMax = 2000;       // characters of why a node wants the machine to end
 constexpr Method method(MachineMethod m) { return static_cast<Method>(m); }
 }  // namespace
 
@@ -34,7 +36,7 @@ Result<NodeWish> decode_wish(Bytes bytes) {
   w.reset = r.get<u8>() != 0;
   w.ending.status = r.get<int>();
   w.ending.dump = r.get<u8>() != 0;
-  w.ending.message = r.text();
+  w.ending.message = transport::printable(r.text(), kWordsMax);
   if (!r.complete()) return Error{"a node's wish", "malformed", ""};
   return w;
 }
@@ -237,7 +239,8 @@ Status Cluster::configure(const MachinePlan& plan) {
   for (u16 n = 1; n < nodes(); ++n) {
     auto reply = control_link_->call(NodeId{n}, Method::Config, encode(config), 30 * kSecond);
     if (!reply) return reply.error();
-    if (!reply->empty()) return Error{membership_.members[n].name, std::string(reply->begin(), reply->end()), ""};
+    if (!reply->empty())
+      return Error{membership_.members[n].name, transport::printable({reply->begin(), reply->end()}), ""};
   }
   return ok();
 }

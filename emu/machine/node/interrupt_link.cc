@@ -1,5 +1,10 @@
 #include "emu/machine/node/interrupt_link.h"
 
+#include <fmt/format.h>
+
+#include <bit>
+
+#include "emu/base/bits.h"
 #include "emu/base/log.h"
 #include "emu/machine/node/wire.h"
 
@@ -47,21 +52,30 @@ void InterruptLink::send_eoi(NodeId node, u8 vector) {
 }
 
 void InterruptLink::publish(VcpuId vcpu, const DestinationState& state) {
-  const std::lock_guard lock(publishing_);
-  const u32 serial = serial_.load() + 1;
-  acks_missing_.store(nodes_ - 1);
-  serial_.store(serial);
+  const std::lock_guard one(publishing_);
+  std::unique_lock lock(acks_mutex_);
+  const u32 serial = ++serial_;
+  acks_missing_ = low_mask(nodes_) & ~bit(endpoint_.self().v);
+  lock.unlock();
   wire::Writer w;
   w.put(static_cast<u8>(Kind::Destination)).put(serial).put(vcpu.v).put(state.pack());
   for (u16 n = 0; n < nodes_; ++n)
     if (NodeId{n} != endpoint_.self()) endpoint_.send(NodeId{n}, Channel::Interrupt, w.bytes(), {});
-  for (u32 missing; !stopping_.load() && (missing = acks_missing_.load()) != 0;) acks_missing_.wait(missing);
+  lock.lock();
+  const bool over = acked_.wait_for(lock, patience_, [this] { return stopping_ || acks_missing_ == 0; });
+  if (over || !failed_) return;
+  const int silent = std::countr_zero(acks_missing_);
+  lock.unlock();
+  failed_({fmt::format("node {} does not answer", silent), "the news of a vCPU's logical id is not acknowledged", "",
+           ExitStatus::NodeLost});
 }
 
 void InterruptLink::stop() {
-  stopping_.store(true);
-  acks_missing_.store(0);
-  acks_missing_.notify_all();
+  {
+    const std::lock_guard lock(acks_mutex_);
+    stopping_ = true;
+  }
+  acked_.notify_all();
 }
 
 void InterruptLink::receive(devices::InterruptFabric& fabric, NodeId from, transport::Bytes header) {
@@ -105,11 +119,9 @@ bool InterruptLink::dispatch(devices::InterruptFabric& fabric, NodeId from, tran
     case Kind::DestinationAck: {
       const u32 serial = r.get<u32>();
       if (!r.complete()) return false;
-      u32 missing = acks_missing_.load();
-      if (serial != serial_.load()) return true;
-      while (missing != 0 && !acks_missing_.compare_exchange_weak(missing, missing - 1)) {
-      }
-      if (missing == 1) acks_missing_.notify_all();
+      const std::lock_guard lock(acks_mutex_);
+      if (serial == serial_) acks_missing_ &= ~bit(from.v);
+      if (acks_missing_ == 0) acked_.notify_all();
       return true;
     }
   }

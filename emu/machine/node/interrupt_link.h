@@ -2,6 +2,9 @@
 // level-triggered interrupts for the node with the IOAPIC, and news of a local APIC's logical id.
 #pragma once
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
 #include <mutex>
 
 #include "devices/irq/fabric.h"
@@ -13,11 +16,15 @@ namespace pangea::machine {
 
 class InterruptLink final : public devices::RemoteInterrupts {
  public:
-  /// `nodes`: of the machine. All outlive it.
-  InterruptLink(transport::Endpoint& endpoint, GuestTime& time, unsigned nodes)
-      : endpoint_(endpoint), time_(time), nodes_(nodes) {}
+  using Failed = std::function<void(const Error&)>;
+  /// `nodes`: of the machine. `failed` (may be null) hears of a node that has not answered a publish() within
+  /// `patience`, as a page request would be given up; on the thread that published. All outlive it.
+  InterruptLink(transport::Endpoint& endpoint, GuestTime& time, unsigned nodes, Failed failed = nullptr,
+                std::chrono::milliseconds patience = std::chrono::minutes(1))
+      : endpoint_(endpoint), time_(time), nodes_(nodes), failed_(std::move(failed)), patience_(patience) {}
 
-  // devices::RemoteInterrupts. publish() waits until every node has answered, or the machine stops.
+  // devices::RemoteInterrupts. publish() waits until every node has answered, or has been waited for long enough, or
+  // the machine stops.
   void send(NodeId node, const devices::VcpuSet& targets, const devices::InterruptMessage& message) override;
   void send_eoi(NodeId node, u8 vector) override;
   void publish(VcpuId vcpu, const devices::DestinationState& state) override;
@@ -38,11 +45,15 @@ class InterruptLink final : public devices::RemoteInterrupts {
   transport::Endpoint& endpoint_;
   GuestTime& time_;
   const unsigned nodes_;
+  const Failed failed_;
+  const std::chrono::milliseconds patience_;
   LatencyHistogram latency_;
   std::atomic<u64> malformed_{0};
-  std::atomic<bool> stopping_{false};
-  std::mutex publishing_;             // one publish() of this node at a time
-  std::atomic<u32> serial_{0};        // of the publish() under way
-  std::atomic<u32> acks_missing_{0};  // of it
+  std::mutex publishing_;  // one publish() of this node at a time
+  std::mutex acks_mutex_;  // for what is below
+  std::condition_variable acked_;
+  u32 serial_ = 0;        // of the publish() under way
+  u64 acks_missing_ = 0;  // nodes that have not answered it
+  bool stopping_ = false;
 };
 }  // namespace pangea::machine

@@ -26,6 +26,7 @@ using transport::Method;
 
 namespace {
 constexpr int kLastWordsMs = 2000;  // for node 0's shutdown note to arrive after node 0 has left
+constexpr const char* kNotNow = "the machine does not stand still, or another node asks";
 
 constexpr Method method(MachineMethod m) { return static_cast<Method>(m); }
 
@@ -37,6 +38,8 @@ class NodeProcess {
 
  private:
   Status build(Bytes config);
+  /// `from` may say what becomes of the machine, and there is one.
+  bool commands(NodeId from) const { return from.v == 0 && machine_; }
   void serve();
   double running_s() { return static_cast<double>(clock_.now_ns() - started_ns_) / 1e9; }
   NodeStatistics statistics();
@@ -71,6 +74,7 @@ class NodeProcess {
   std::unique_ptr<LocalMachine> machine_;
   std::unique_ptr<DebugService> debug_;  // once the debugger has asked for something
   u64 started_ns_ = 0;
+  bool configured_ = false;  // or somebody has tried
   bool told_end_ = false;
   std::atomic<bool> deserted_{false};  // node 0 has left
 
@@ -152,27 +156,31 @@ void NodeProcess::serve() {
   transport::ControlLink& c = *control_link_;
   const auto text = [](const std::string& s) { return Body(s.begin(), s.end()); };
   c.serve(Method::Config, [this, text](NodeId from, Bytes b) {
-    if (from.v != 0 || machine_) return text("configured by the wrong node, or twice");
+    // Once, whatever comes of it: frames may have reached by now what a first attempt has made.
+    if (from.v != 0 || std::exchange(configured_, true)) return text("configured by the wrong node, or twice");
     const Status s = build(b);
     return text(s ? "" : s.error().line());
   });
   c.receive(method(MachineMethod::Resume), [this](NodeId from, Bytes note) {
-    if (from.v == 0 && machine_) resume(note);
+    if (commands(from)) resume(note);
   });
-  c.serve(method(MachineMethod::Pause),
-          [this, text](NodeId, Bytes) { return text(machine_ && machine_->pause() ? "" : "a vCPU does not pause"); });
-  c.serve(method(MachineMethod::Reset), [this](NodeId, Bytes) {
-    if (machine_) machine_->reset();
+  c.serve(method(MachineMethod::Pause), [this, text](NodeId from, Bytes) {
+    return text(commands(from) && machine_->pause() ? "" : "a vCPU does not pause");
+  });
+  c.serve(method(MachineMethod::Reset), [this, text](NodeId from, Bytes) {
+    if (!commands(from) || !machine_->stands()) return text(kNotNow);
+    machine_->reset();
     return Body{};
   });
-  c.serve(method(MachineMethod::Suspend), [this](NodeId, Bytes) {
-    if (machine_) machine_->suspend();
+  c.serve(method(MachineMethod::Suspend), [this, text](NodeId from, Bytes) {
+    if (!commands(from) || !machine_->stands()) return text(kNotNow);
+    machine_->suspend();
     return Body{};
   });
   c.serve(method(MachineMethod::Snapshots),
-          [this](NodeId, Bytes how) { return machine_ ? snapshots(!how.empty() && how[0]) : Body{}; });
+          [this](NodeId from, Bytes how) { return commands(from) ? snapshots(!how.empty() && how[0]) : Body{}; });
   c.serve(method(MachineMethod::Debug),
-          [this](NodeId from, Bytes b) { return machine_ && from.v == 0 ? debug(b) : Body{}; });
+          [this](NodeId from, Bytes b) { return commands(from) && machine_->stands() ? debug(b) : Body{}; });
   c.on_stats([this, text] { return machine_ ? text(to_text(statistics())) : Body{}; });
   c.on_shutdown([this](NodeId from, const transport::ShutdownNote& note) {
     if (from.v != 0) return;
@@ -190,6 +198,8 @@ Status NodeProcess::build(Bytes bytes) {
   plan->hpet = config->hpet;
   plan->s3 = config->s3;
   if (plan->nodes != membership_.members.size()) return Error{"configuration", "the number of nodes differs", ""};
+  const auto missing = x86::missing_features(config->cpuid, x86::host_features());
+  if (!missing.empty()) return Error{"configuration", "this host lacks " + missing.front(), ""};
   time_ = std::make_unique<GuestTime>(*ticks_, plan->cpuid.tsc_hz);
   time_slot_.set(time_.get());
   auto memory = OwnedMemory::create(plan->ram_bytes, Right::None);
@@ -221,8 +231,7 @@ Status NodeProcess::build(Bytes bytes) {
 void NodeProcess::resume(Bytes note) {
   wire::Reader r(note);
   const u64 ticks = r.get<u64>(), at_ns = r.get<u64>();
-  if (!r.complete()) return;
-  machine_->resume();
+  if (!r.complete() || !machine_->resume()) return;
   const u64 theirs = clock_.now_ns() + static_cast<u64>(membership_.endpoint->clock_offset_ns(NodeId{0}));
   const u64 passed = theirs > at_ns && theirs - at_ns < 10'000'000'000 ? theirs - at_ns : 0;
   time_->advance_to(ticks + static_cast<u64>(static_cast<u128>(passed) * time_->frequency_hz() / 1'000'000'000));

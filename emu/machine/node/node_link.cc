@@ -27,8 +27,8 @@ NodeLink::NodeLink(const MachinePlan& plan, NodeId self, GateOptions options, No
              .homes = homes_of(plan),
              .check = options.check,
              .max_frames = max_frames(plan, options.node_bytes)},
-            memory, endpoint, clock, std::move(failed)),
-      interrupts_(endpoint, time, plan.nodes),
+            memory, endpoint, clock, failed),
+      interrupts_(endpoint, time, plan.nodes, std::move(failed)),
       io_(endpoint, NodeId{0}) {
   memory.gate = &gate_;
   endpoint.set_handler(Channel::Coherence,
@@ -112,7 +112,8 @@ Result<NodeConfig> decode_config(Bytes bytes) {
   c.cpuid.hypervisor = r.text();
   if (!r.complete() || vendor > static_cast<u8>(x86::Vendor::Amd) || c.vcpus == 0 || c.vcpus > kVcpusMax ||
       c.nodes < 2 || c.nodes > kNodesMax || (c.ram_bytes & kPageMask) || c.ram_bytes >> 46 || c.cpuid.tsc_hz == 0 ||
-      c.cpuid.apic_timer_hz == 0)
+      c.cpuid.apic_timer_hz == 0 || c.cpuid.physical_bits < 36 ||
+      c.cpuid.physical_bits > x86::CpuidConfig{}.physical_bits)
     return Error{"configuration of the machine", "it makes no sense", "use the same build of pangea on every node"};
   return c;
 }
