@@ -96,8 +96,11 @@ void Evictor::on_refuse(NodeId from, const Msg& msg) {
   if (s_.local.source(msg.page)) all_refused();  // else it can be dropped now
 }
 
+/// Nobody has been asked for long: no frame was needed, or this node stood still. Refusals before that do not count.
+bool Evictor::long_ago() const { return s_.now_ns > retry_at_ns_ + s_.cfg.refused_fatal_ns / 4; }
+
 void Evictor::all_refused() {
-  const bool anew = s_.now_ns > retry_at_ns_ + s_.cfg.refused_fatal_ns / 4;  // nobody needed a frame for long
+  const bool anew = long_ago();
   retry_at_ns_ = s_.now_ns + s_.cfg.refused_pause_ns;
   if (anew || full_.rounds == 0 || full_.moved != moved())
     full_ = {.since_ns = s_.now_ns, .waits = s_.stats.frame_waits, .moved = moved()};
@@ -127,7 +130,7 @@ Shortage Evictor::shortage() const {
 const Fatal* Evictor::out_of_memory() {
   if (full_.rounds < kFullRounds || s_.cfg.refused_fatal_ns == 0) return nullptr;
   const bool waits = requester_.waiting_for_frames() != 0 || full_.waits != s_.stats.frame_waits;
-  if (full_.moved != moved() || overfull() == 0) full_.rounds = 0;
+  if (long_ago() || full_.moved != moved() || overfull() == 0) full_.rounds = 0;
   if (full_.rounds == 0 || !waits || s_.now_ns - full_.since_ns < s_.cfg.refused_fatal_ns) return nullptr;
   fatal_ = {Fatal::Cause::OutOfMemory, s_.cfg.self, {}};
   return &fatal_;

@@ -38,6 +38,7 @@ class Evictor {
   NodeId next_taker(PageNumber page, u64 tried) const;
   void offer(PageNumber page);
   void post_offer(PageNumber page, const OfferOut& offer);
+  bool long_ago() const;
   void all_refused();
   u64 moved() const;
   u64 overfull() const;

@@ -85,36 +85,6 @@ TEST(Evictor, APageThatNobodyTakesStays) {
   EXPECT_EQ(net.at(1).giving(PageNumber{16}), Giving::Home);  // and may be offered again
 }
 
-TEST(Evictor, StopsWhenEveryNodeIsFullForLong) {
-  TestNet net(2, all_small);
-  for (const u64 page : {3, 4}) write_settled(net, 0, page);
-  for (const u64 page : {16, 17}) write_settled(net, 1, page);
-  net.write(1, 18);
-  net.settle();
-  EXPECT_EQ(net.right(1, 18), Right::None);
-  EXPECT_EQ(net.stats(1).frame_waits, 1u);
-  bool stopped = false;
-  for (unsigned i = 0; i < 400 && !stopped; i++) {
-    net.now += kPauseNs;
-    net.step(1, Tick{});
-    stopped = net.count<Fatal>() != 0;
-    if (stopped) break;
-    ASSERT_NE(net.at(1).shortage().moves, 0u);
-    net.step(1, Drop{PageNumber{16 + i % 2}});
-    stopped = net.count<Fatal>() != 0;
-    if (!stopped) net.settle();
-  }
-  ASSERT_TRUE(stopped);
-  EXPECT_GE(net.now, 100 * kPauseNs);
-  for (const Action& a : net.last)
-    if (const auto* f = std::get_if<Fatal>(&a)) {
-      EXPECT_EQ(f->cause, Fatal::Cause::OutOfMemory);
-      EXPECT_EQ(describe(*f).status, ExitStatus::HostError);
-    }
-  EXPECT_TRUE(net.at(1).dead());
-  EXPECT_EQ(net.at(1).shortage().any, 0u);
-}
-
 TEST(Evictor, ARequestWaitsForAFrame) {
   TestNet net(2, home_is_small);
   write_settled(net, 0, 3);
