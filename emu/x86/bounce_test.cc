@@ -1,3 +1,4 @@
+#include "emu/x86/access_scratch.h"
 #include "emu/x86/core_fixture.h"
 
 namespace pangea::x86 {
@@ -22,7 +23,10 @@ TEST_F(BounceTest, BounceInOnePageIsTheRam) {
   ASSERT_EQ(bounce_begin(*c_, Seg::Ds, kGva + 16, 8, true, true, a), Outcome::Next);
   EXPECT_TRUE(a.direct);
   EXPECT_EQ(a.pointer, ram_.host(PageNumber{kFrameA >> 12}) + 16);
+  u8 elsewhere[8] = {1};
+  a.pointer = elsewhere;
   bounce_commit(*c_, a);
+  EXPECT_EQ(peek(kFrameA + 16), 0u) << "what is there already is not stored again: others may have written meanwhile";
 }
 
 TEST_F(BounceTest, BounceAcrossNeighbouringFramesIsTheRam) {
@@ -52,6 +56,7 @@ TEST_F(BounceTest, BounceAcrossOtherFramesIsComposedAndCommitted) {
   ASSERT_TRUE(split_lock_.try_lock());
   split_lock_.unlock();
   ASSERT_EQ(bounce_begin(*c_, Seg::Ds, kGva + 0xffc, 8, true, true, a), Outcome::Next);
+  ASSERT_EQ(bounce_begin(*c_, Seg::Ds, kGva + 0xffc, 8, true, true, a), Outcome::Next) << "the first one has faulted";
   bounce_abort(*c_);
   ASSERT_TRUE(split_lock_.try_lock());
   split_lock_.unlock();
@@ -75,6 +80,60 @@ TEST_F(BounceTest, BounceMmioIsSplitAndReadOnce) {
   EXPECT_EQ(io_.writes[0].gpa, kMmio + 8);
   EXPECT_EQ(io_.writes[0].size, 8u);
   EXPECT_EQ(io_.writes[0].value, w);
+}
+
+// The frames are neighbours, but the second has no RAM behind it.
+TEST_F(BounceTest, AnAccessAcrossTheEndOfRamReachesTheDeviceToo) {
+  constexpr u64 kLast = kRamBytes - kPageSize, kAt = kGva + 5 * kPageSize - 4;
+  memory_.split_lock = &split_lock_;
+  map4(kGva + 4 * kPageSize, kLast, kBits);
+  map4(kGva + 5 * kPageSize, kRamBytes, kBits);
+  poke<u32>(kLast + 0xffc, 0x44332211);
+  BounceAccess a;
+  ASSERT_EQ(bounce_begin(*c_, Seg::Ds, kAt, 8, true, true, a), Outcome::Next);
+  EXPECT_FALSE(a.direct);
+  ASSERT_TRUE(split_lock_.try_lock()) << "nobody waits for a device with the lock held";
+  split_lock_.unlock();
+  EXPECT_EQ(io_.reads, 1u);
+  u64 v;
+  std::memcpy(&v, a.pointer, 8);
+  EXPECT_EQ(v, 0x1111111144332211u);
+  ++v;
+  std::memcpy(a.pointer, &v, 8);
+  bounce_commit(*c_, a);
+  EXPECT_EQ(peek<u32>(kLast + 0xffc), 0x44332212u);
+  ASSERT_EQ(io_.writes.size(), 1u);
+  EXPECT_EQ(io_.writes[0].gpa, kRamBytes);
+  EXPECT_EQ(io_.writes[0].size, 4u);
+  EXPECT_EQ(io_.writes[0].value, 0x11111111u);
+}
+
+// The device may be another node's, which may want a page of ours before it answers.
+TEST_F(BounceTest, AVcpuIsParkedWhileADeviceAnswers) {
+  constexpr PageNumber kHeld{kFrameB >> 12};
+  for (const bool write : {false, true}) {
+    bool gone = false;
+    io_.on_mmio = [&] { safepoints_.revoke(kHeld, Right::None, [&gone] { gone = true; }); };
+    c_->note_may_hold(kHeld);
+    BounceAccess a;
+    ASSERT_EQ(bounce_begin(*c_, Seg::Ds, kGva + 3 * kPageSize, 4, !write, write, a), Outcome::Next);
+    bounce_commit(*c_, a);
+    EXPECT_TRUE(gone);
+    gone = false;
+    c_->note_may_hold(kHeld);
+    safepoints_.revoke(kHeld, Right::None, [&gone] { gone = true; });
+    EXPECT_FALSE(gone) << "it runs again";
+    c_->safepoint();
+    EXPECT_TRUE(gone);
+  }
+}
+
+TEST_F(BounceTest, NoMoreReadsAreRememberedThanThereIsRoomFor) {
+  BounceAccess a;
+  ASSERT_EQ(bounce_begin(*c_, Seg::Ds, kGva + 3 * kPageSize, 512, true, false, a), Outcome::Next);
+  EXPECT_EQ(io_.reads, 64u);
+  EXPECT_EQ(c_->scratch().mmio.count, MmioStash::kEntries);
+  bounce_commit(*c_, a);
 }
 
 TEST_F(BounceTest, MmioReadIsKeptWhenTheRamPartIsLostMeanwhile) {
