@@ -1,0 +1,209 @@
+// Two vCPUs on one translator, the second one running: nobody makes blocks of a page that another can still write to
+// unnoticed, nobody goes on in blocks that have died, and the cache is not emptied under anybody.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <functional>
+#include <thread>
+
+#include "jit/fixture.h"
+
+namespace pangea::jit {
+namespace {
+using namespace x86;
+constexpr u64 kCounter = Fixture::kData, kThere = 0x110000, kLoop = 0x120000;
+constexpr PageNumber kCodePage = page_of(Gpa{Fixture::kCode});
+
+bool eventually(const std::function<bool()>& what) {
+  for (int i = 0; i < 5000 && !what(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return what();
+}
+
+class TwoVcpus : public testing::Test {
+ protected:
+  explicit TwoVcpus(EngineOptions options = {}) : f(options) {
+    other = *Vcpu::create(VcpuId{1}, f.memory, f.cpuid, {nullptr, &f.io, &f.tsc, nullptr});
+    f.safepoints.add(other.get());
+    VcpuState& o = other->state();
+    const VcpuState& s = f.vcpu->state();
+    o.cr0 = s.cr0, o.cr4 = s.cr4, o.efer = s.efer, o.cr3 = s.cr3, o.xcr0 = s.xcr0;
+    for (int i = 0; i < 6; ++i) o.seg[i] = s.seg[i];
+    o.wait_for_sipi = false;
+    o.rflags = 2;
+    o.gpr[4] = Fixture::kStackTop - kPageSize;
+    update_mode(o);
+  }
+  ~TwoVcpus() override { stop(); }
+  /// The other vCPU runs from `rip` on a thread of its own until it halts or is stopped.
+  void start(u64 rip) {
+    other->state().rip = rip;
+    thread_ = std::thread([this] {
+      other->unpark();
+      do {
+        other->state().exit_request.store(0);
+        other->safepoint();
+      } while (!stop_.load() && f.engine->run(*other) == Outcome::Next);
+      other->park();
+      ended.store(true);
+    });
+  }
+  void stop() {
+    stop_.store(true);
+    other->exit_request().store(1);
+    if (thread_.joinable()) thread_.join();
+  }
+  u64 counter() { return std::atomic_ref(*reinterpret_cast<u64*>(f.at(kCounter))).load(); }
+  bool drops_at_once(u64 gpa) {
+    const auto done = std::make_shared<std::atomic<bool>>(false);
+    f.safepoints.revoke(page_of(Gpa{gpa}), Right::None, [done] { done->store(true); });
+    return done->load();
+  }
+
+  Fixture f;
+  std::unique_ptr<Vcpu> other;
+  std::atomic<bool> ended{false};
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+const u8 kSetsOne[] = {0xb8, 1, 0, 0, 0, 0xf4};  // mov eax, 1; hlt
+
+/// The other vCPU may write to a page without anybody's knowing, and has not come to its safepoint yet, while the first
+/// one wants to run code in it.
+class Writer : public TwoVcpus {
+ protected:
+  Writer() {
+    f.load(kSetsOne, sizeof kSetsOne);
+    f.vcpu->note_may_hold(page_of(Gpa{kLoop}));
+    other->unpark();
+    EXPECT_EQ(tlb_fill(*other, Fixture::kCode + 0x800, 8, Access::Write), Outcome::Next);
+    EXPECT_TRUE(may_write());
+    thread = std::thread([this] {
+      f.vcpu->unpark();
+      do {
+        f.vcpu->state().exit_request.store(0);
+        f.vcpu->safepoint();
+        outcome = f.engine->run(*f.vcpu);
+      } while (outcome == Outcome::Next);
+      done.store(true);
+    });
+    EXPECT_TRUE(eventually([this] { return other->exit_request().load() != 0; }));
+  }
+  ~Writer() override {
+    other->park();
+    thread.join();
+  }
+  bool may_write() {
+    return other->tlb().lookup(tlb_bank(other->state().mode), Fixture::kCode + 0x800, 8, Access::Write);
+  }
+  void finish() {
+    ASSERT_TRUE(eventually([this] {
+      other->safepoint();
+      return done.load();
+    }));
+    EXPECT_EQ(outcome, Outcome::Halt);
+    EXPECT_FALSE(may_write());
+    EXPECT_TRUE(f.pages.load(kCodePage) & PageTable::kHasCode);
+  }
+  std::thread thread;
+  std::atomic<bool> done{false};
+  Outcome outcome = Outcome::Next;
+};
+
+TEST_F(Writer, IsWaitedForByAParkedVcpu) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(done.load());
+  EXPECT_TRUE(eventually([this] { return drops_at_once(kLoop); })) << "others need not wait for who waits";
+  EXPECT_TRUE(may_write());
+  finish();
+  EXPECT_EQ(f.vcpu->state().gpr[0], 1u);
+  EXPECT_FALSE(drops_at_once(Fixture::kCode)) << "it runs";
+  f.vcpu->park();
+}
+
+TEST_F(Writer, AndItsLastStoreCounts) {
+  *f.at(Fixture::kCode + 1) = 2;
+  f.engine->code_page_lost(kCodePage);
+  finish();
+  EXPECT_EQ(f.vcpu->state().gpr[0], 2u);
+  f.vcpu->park();
+}
+
+/// A loop of which a part lies at kThere, which becomes a HLT.
+struct Loop {
+  const char* name;
+  std::string here, there;  // bytes at kLoop and at kThere
+};
+const std::string kCount("\x48\xff\x04\x25\x00\x00\x40\x00", 8);  // inc qword [kCounter]
+std::string rel32(char opcode, u64 at, u64 to) {
+  const u32 v = static_cast<u32>(to - at - 5);
+  std::string s(1, opcode);
+  for (unsigned i = 0; i < 4; ++i) s += static_cast<char>(v >> 8 * i);
+  return s;
+}
+std::string jmp(u64 at, u64 to) { return rel32('\xe9', at, to); }
+std::string call(u64 at, u64 to) { return rel32('\xe8', at, to); }
+/// mov eax, to; jmp rax
+std::string jmp_register(u64 to) {
+  std::string s = "\xb8";
+  for (unsigned i = 0; i < 4; ++i) s += static_cast<char>(to >> 8 * i);
+  return s + "\xff\xe0";
+}
+std::string call_register(u64 to) {
+  std::string s = jmp_register(to);
+  s.back() = '\xd0';
+  return s;
+}
+
+class DyingBlocks : public TwoVcpus, public testing::WithParamInterface<Loop> {};
+TEST_P(DyingBlocks, AreLeft) {
+  const Loop& loop = GetParam();
+  f.load(loop.here.data(), loop.here.size(), kLoop);
+  f.load(loop.there.data(), loop.there.size(), kThere);
+  start(kLoop);
+  for (u64 round = 1; round < 4; ++round) {
+    const u64 before = counter();
+    ASSERT_TRUE(eventually([&] { return counter() > before + 1000; })) << loop.name;
+    // The same bytes again: the page has no write tag, so this is what a store of another vCPU amounts to.
+    f.engine->code_page_lost(page_of(Gpa{kThere}));
+  }
+  std::atomic_ref(*f.at(kThere)).store(0xf4);
+  f.engine->code_page_lost(page_of(Gpa{kThere}));
+  EXPECT_TRUE(eventually([&] { return ended.load(); })) << loop.name;
+  stop();
+  EXPECT_EQ(other->state().rip, kThere + 1);
+}
+INSTANTIATE_TEST_SUITE_P(Code, DyingBlocks,
+                         testing::Values(Loop{"Jump", kCount + jmp(kLoop + 8, kThere), jmp(kThere, kLoop)},
+                                         Loop{"InOnePage", jmp(kLoop, kThere), kCount + jmp(kThere + 8, kThere)},
+                                         Loop{"TwoInOnePage", jmp(kLoop, kThere), kCount + "\xeb\x01\x90\xeb\xf3"},
+                                         Loop{"IndirectJump", kCount + jmp_register(kThere), jmp_register(kLoop)},
+                                         Loop{"Call", call(kLoop, kThere) + "\xeb\xf9", kCount + "\xc3"},
+                                         Loop{"IndirectCall", call_register(kThere) + "\xeb\xf7", kCount + "\xc3"}),
+                         [](const auto& i) { return i.param.name; });
+
+struct SmallCache : TwoVcpus {
+  SmallCache() : TwoVcpus({.code_cache_bytes = u64{512} << 10}) {}
+};
+GUEST(fills_cache, "mov $9,%ecx\n1: .rept 6000\njmp 2f\n2: inc %eax\n.endr\ndec %ecx\njnz 1b\n")
+TEST_F(SmallCache, IsNotEmptiedUnderAnother) {
+  const std::string loop = kCount + "\xeb\xf6";
+  f.load(loop.data(), loop.size(), kLoop);
+  start(kLoop);
+  ASSERT_TRUE(eventually([&] { return counter() > 1000; }));
+  LOAD(f, fills_cache);
+  f.vcpu->state().gpr[0] = 0;
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[0], 9u * 6000);
+  EXPECT_GE(f.engine->stats().cache_flushes, 8u);
+  const u64 before = counter();
+  EXPECT_TRUE(eventually([&] { return counter() > before; })) << "it goes on";
+  EXPECT_FALSE(ended.load());
+  stop();
+  EXPECT_EQ(other->state().gpr[0], 0u);
+  EXPECT_EQ(other->state().rip & ~u64{15}, kLoop);
+}
+}  // namespace
+}  // namespace pangea::jit
