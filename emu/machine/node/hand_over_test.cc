@@ -40,6 +40,13 @@ TEST_F(HandOver, WhatIsZeroElsewhereIsZeroHere) {
     EXPECT_EQ(page, std::vector<u8>(kPageSize));
   }
   EXPECT_GE(a->gate.stats().protocol.installs_zero, 2u);
+  EXPECT_EQ(b->gate.stats().protocol.installs_claimed, 2u) << "what is overwritten as a whole does not travel";
+  // Nor is a page that may be read already here enough for it.
+  ASSERT_EQ(here.write(Gpa{0x3000}, ones), devices::DmaStatus::Ok);
+  ASSERT_EQ(there.read(Gpa{0x3000}, page), devices::DmaStatus::Ok);
+  ASSERT_EQ(there.zero(Gpa{0x3000}, kPageSize), devices::DmaStatus::Ok);
+  ASSERT_EQ(here.read(Gpa{0x3000}, page), devices::DmaStatus::Ok);
+  EXPECT_EQ(page, std::vector<u8>(kPageSize));
   EXPECT_TRUE(a->failures.empty() && b->failures.empty());
 }
 
@@ -83,6 +90,80 @@ TEST_F(HandOver, AHoldEndsByItself) {
   ASSERT_TRUE(a->gate.acquire(owner, PageNumber{1}, Access::Write));
   owner.park();  // and its instruction never retires
   EXPECT_TRUE(other.step(PageNumber{1}, PageNumber{1}, 0, true));
+}
+
+// Not at the next tick that is due anyhow. (Half of them: the host may have other things to do.)
+TEST_F(HandOver, HoldsEndInTime) {
+  constexpr PageNumber kPage{1};
+  start(2'000'000);
+  Worker owner(memory(a)), other(memory(b));
+  unsigned quick = 0;
+  for (int i = 0; i < 10; ++i) {
+    owner.unpark();
+    ASSERT_TRUE(a->gate.acquire(owner, kPage, Access::Write));
+    owner.park();
+    const u64 begin = cluster.clock.now_ns();
+    ASSERT_TRUE(other.step(kPage, kPage, 0, true));
+    quick += cluster.clock.now_ns() - begin < 500'000'000;
+  }
+  EXPECT_GE(quick, 5u);
+}
+
+TEST_F(HandOver, EachAgentsHoldsEndWithItsOwnInstruction) {
+  constexpr PageNumber kFirst{1}, kSecond{2}, kThird{3};
+  start(kHour);
+  Worker first(memory(a)), second(memory(a)), third(memory(a)), other(memory(b));
+  for (Worker* w : {&first, &second, &third}) w->unpark();
+  ASSERT_TRUE(a->gate.acquire(first, kFirst, Access::Write));
+  ASSERT_TRUE(a->gate.acquire(second, kSecond, Access::Write));
+  ASSERT_TRUE(a->gate.claim(second, kThird));
+  ASSERT_TRUE(a->gate.acquire(third, kFirst, Access::Write));  // it is here: no wait
+  a->gate.retired(third);
+  for (Worker* w : {&first, &second, &third}) w->park();
+  std::atomic<int> served{0};
+  std::thread thread([&] {
+    served += other.step(kSecond, kThird, 0, true);
+    served += other.step(kFirst, kFirst, 0, true);
+  });
+  const auto becomes = [&served](int n) { return eventually([&served, n] { return served.load() == n; }); };
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  EXPECT_EQ(served.load(), 0);
+  a->gate.retired(second);
+  EXPECT_TRUE(becomes(1));
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  EXPECT_EQ(served.load(), 1) << "the first one has not retired";
+  a->gate.retired(first);
+  EXPECT_TRUE(becomes(2));
+  b->gate.stop();  // ends the wait that should be over
+  thread.join();
+}
+
+TEST_F(HandOver, WhoHasWaitedRuns) {
+  start();
+  Worker worker(memory(a));
+  const PageNumber remote{(kBytes >> kPageShift) - 1};
+  worker.unpark();
+  ASSERT_TRUE(a->gate.acquire(worker, remote, Access::Write));
+  worker.note_may_hold(remote);
+  bool gone = false;
+  memory(a).safepoints.revoke(remote, Right::None, [&gone] { gone = true; });
+  EXPECT_FALSE(gone) << "a page goes under a running agent";
+  worker.safepoint();
+  EXPECT_TRUE(gone);
+  worker.park();
+}
+
+TEST_F(HandOver, AWaitThatBeginsAsTheGateStopsEnds) {
+  a = std::make_unique<Node>(cluster[0], cluster.clock, 2);  // nobody answers it
+  Worker worker(memory(a));
+  Safepoints& safepoints = memory(a).safepoints;
+  worker.unpark();
+  for (const u64 page : {1, 2}) worker.note_may_hold(PageNumber{page});
+  // acquire() finds the gate open, passes its safepoint, and parks: that stops the gate.
+  safepoints.revoke(PageNumber{1}, Right::None,
+                    [&] { safepoints.revoke(PageNumber{2}, Right::None, [this] { a->gate.stop(); }); });
+  EXPECT_FALSE(a->gate.acquire(worker, PageNumber{(kBytes >> kPageShift) - 1}, Access::Write));
+  worker.park();
 }
 
 TEST_F(HandOver, ALostPeerEndsEveryWaitAndIsNamedOnce) {
@@ -181,6 +262,8 @@ TEST_F(HandOver, AFrameThatWasGivenBackIsEmpty) {
   }
   const RemoteGateStats s = a->gate.stats();
   EXPECT_LE(s.protocol.frames_peak, kCap);
+  EXPECT_TRUE(eventually([this] { return a->gate.stats().frames <= kCap / 2; }))
+      << "frames are kept free for its own agents";
   EXPECT_GT(s.protocol.drops_stale, 0u);
   EXPECT_GT(s.protocol.offers_taken, 0u);
   EXPECT_TRUE(a->failures.empty() && b->failures.empty());
