@@ -35,5 +35,50 @@ TEST(Jit, EvictionEndsPredictedReturns) {
     EXPECT_EQ(f.vcpu->state().gpr[4], Fixture::kStackTop);
   }
 }
+
+/// Stores CL at RDI.
+GUEST(stores, "mov %cl,(%rdi)")
+struct Stores : testing::Test {
+  Outcome at(u64 rip) {
+    f.vcpu->state().rip = rip;
+    f.vcpu->state().halted = false;
+    return f.run();
+  }
+  void store(u64 where, u8 value) {
+    f.vcpu->state().gpr[1] = value;
+    f.vcpu->state().gpr[7] = where;
+    ASSERT_EQ(at(Fixture::kCode), Outcome::Halt);
+  }
+  u64 result(u64 rip) {
+    EXPECT_EQ(at(rip), Outcome::Halt);
+    return f.vcpu->state().gpr[0];
+  }
+  Fixture f;
+};
+
+// The tag with which the first byte was written must be gone when there are blocks.
+TEST_F(Stores, ToAPageThatHasBeenWrittenToBeforeItWasCodeAreSeen) {
+  constexpr u64 kTarget = 0x410000;
+  const u8 code[] = {0xb8, 0, 0, 0, 0, 0xf4};  // mov eax, 0; hlt
+  LOAD(f, stores);
+  f.load(code, sizeof code, kTarget);
+  for (u8 value = 1; value < 20; ++value) {
+    store(kTarget + 1, value);
+    EXPECT_EQ(result(kTarget), value);
+  }
+}
+
+// A block whose last instruction goes on in the next page, reached through a link of its own page.
+TEST_F(Stores, ToTheSecondPageOfABlockAreSeen) {
+  constexpr u64 kSecond = 0x411000, kFirst = kSecond - 3, kEntry = kSecond - 64;
+  const u8 code[] = {0xb8, 0, 0, 0, 0, 0xf4}, entry[] = {0xeb, 64 - 3 - 2};  // mov eax, 0; hlt; jmp there
+  LOAD(f, stores);
+  f.load(code, sizeof code, kFirst);
+  f.load(entry, sizeof entry, kEntry);
+  for (u64 value = 1; value < 20; ++value) {
+    store(kSecond, static_cast<u8>(value));
+    for (int again = 0; again < 3; ++again) EXPECT_EQ(result(kEntry), value << 16);
+  }
+}
 }  // namespace
 }  // namespace pangea::jit
