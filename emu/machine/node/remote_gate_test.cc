@@ -98,6 +98,7 @@ TEST(RemoteGate, TheRightGoesFirstThenTheCopies) {
     // Whoever looks while others drop their copies must not make a new one.
     EXPECT_FALSE(owner.may_still_write || owner.may_still_read || blocks.may_still_read);
     EXPECT_EQ(owner.drops.back(), write ? Right::None : Right::Read);
+    EXPECT_EQ(memory.pages.right(kPage), write ? Right::None : Right::Read);
     EXPECT_EQ(blocks.lost.size(), write ? 1u : 0u) << "blocks live as long as their page may be read";
   }
   EXPECT_FALSE(memory.pages.load(kPage) & PageTable::kHasCode);
