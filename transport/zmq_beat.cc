@@ -219,7 +219,7 @@ Status BeatThread::wait_settled(u64 timeout_ns, const std::atomic<bool>* cancel)
                                waiting_for, timeout_ns / kNsPerMs),
                    "check that no firewall stands between them"};
     }
-    progress_.wait_for(lock, std::chrono::milliseconds(20));
+    progress_.wait_for(lock, std::chrono::nanoseconds(kFastBeatNs));
   }
   announced_ = true;
   core_.table.watch_silence(core_.clock.now_ns());

@@ -17,7 +17,7 @@ namespace wire {
 class Beat;
 }
 
-inline constexpr u64 kFastBeatNs = 5'000'000;  // between pings until a peer is settled
+inline constexpr u64 kFastBeatNs = 1'000'000;  // between pings until a peer is settled
 inline constexpr u32 kSettledSamples = 8;      // pongs after which a clock offset may be used
 
 class BeatThread {

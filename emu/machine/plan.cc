@@ -56,11 +56,11 @@ Result<MachinePlan> make_plan(u64 ram_bytes, u32 vcpus, u32 nodes, const x86::Cp
   }
   plan.cpuid = cpuid;
   plan.cpuid.vcpus = vcpus;
-  // The guest derives its packages from APIC id bits, and our APIC ids count through. So a node can be shown as one
-  // package only if its block is a power of two in size; otherwise every vCPU is a package of its own, which a guest
-  // takes without complaint, while cores of one package in two NUMA domains make it warn.
+  // The guest derives who shares a cache from APIC id bits, and our APIC ids count through. So a node's vCPUs can share
+  // one only if their number is a power of two; otherwise every vCPU has its own, which a guest takes without
+  // complaint, while a cache in two NUMA domains makes it warn.
   const u32 each = vcpus / nodes;
-  plan.cpuid.vcpus_per_node = vcpus % nodes == 0 && std::has_single_bit(each) ? each : 1;
+  plan.cpuid.vcpus_per_cache = vcpus % nodes == 0 && std::has_single_bit(each) ? each : 1;
   return plan;
 }
 }  // namespace pangea::machine

@@ -52,6 +52,6 @@ struct MachinePlan {
 
 /// Shares RAM and vCPUs out to `nodes` nodes: equal shares, in blocks; RAM in steps of 2 MiB (of 4 KiB when there is
 /// too little for that); what is left over goes to the first nodes. A node may end up without a vCPU. `ram_bytes` is a
-/// multiple of 4 KiB. Fills cpuid.vcpus, vcpus_per_node. Error: too little memory, or too many vCPUs for the nodes.
+/// multiple of 4 KiB. Fills cpuid.vcpus, vcpus_per_cache. Error: too little memory, or too many vCPUs for the nodes.
 Result<MachinePlan> make_plan(u64 ram_bytes, u32 vcpus, u32 nodes, const x86::CpuidConfig& cpuid);
 }  // namespace pangea::machine

@@ -51,10 +51,10 @@ TEST(Plan, FewerVcpusThanNodes) {
   EXPECT_TRUE(p.vcpus_of(NodeId{3}).empty());
 }
 
-TEST(Plan, PackagesFollowNodesWhereApicIdsAllowIt) {
-  EXPECT_EQ(plan(kGi, 8, 2).cpuid.vcpus_per_node, 4u);
-  EXPECT_EQ(plan(kGi, 6, 2).cpuid.vcpus_per_node, 1u);
-  EXPECT_EQ(plan(kGi, 5, 2).cpuid.vcpus_per_node, 1u);
+TEST(Plan, CachesFollowNodesWhereApicIdsAllowIt) {
+  EXPECT_EQ(plan(kGi, 8, 2).cpuid.vcpus_per_cache, 4u);
+  EXPECT_EQ(plan(kGi, 6, 2).cpuid.vcpus_per_cache, 1u);
+  EXPECT_EQ(plan(kGi, 5, 2).cpuid.vcpus_per_cache, 1u);
 }
 
 TEST(Plan, Refusals) {

@@ -47,11 +47,16 @@ CpuidRegs feature_bits(const CpuidConfig& config, u32 leaf, u32 subleaf) {
   return {r[0], r[1], r[2], r[3]};
 }
 
-/// Bits of an APIC id that number the cores of a package. A node is a package if its vCPUs' ids are aligned so that a
-/// shift can tell packages apart; otherwise every vCPU is a package of its own, so that none spans two nodes.
-unsigned core_bits(const CpuidConfig& c) {
-  if (c.vcpus_per_node >= c.vcpus) return static_cast<unsigned>(std::bit_width(c.vcpus - 1));
-  return std::has_single_bit(c.vcpus_per_node) ? static_cast<unsigned>(std::bit_width(c.vcpus_per_node - 1)) : 0;
+/// Bits of an APIC id that number the cores of a package: all vCPUs are one, as in QEMU, and nodes are NUMA domains
+/// inside it, as with sub-NUMA clusters. A kernel that starts a processor of a package it does not know yet measures
+/// its delay loop, for some ticks, and its TSC ten times as long: 0.3 s for each on another node.
+unsigned core_bits(const CpuidConfig& c) { return static_cast<unsigned>(std::bit_width(c.vcpus - 1)); }
+
+/// Bits that number the vCPUs which share a last-level cache, those of a node. Kernels warn about one that spans two
+/// NUMA domains, so where no shift of the ids tells nodes apart, every vCPU has its own.
+unsigned cache_bits(const CpuidConfig& c) {
+  if (c.vcpus_per_cache >= c.vcpus) return core_bits(c);
+  return std::has_single_bit(c.vcpus_per_cache) ? static_cast<unsigned>(std::bit_width(c.vcpus_per_cache - 1)) : 0;
 }
 
 CpuidRegs text(const char* s) {
@@ -69,7 +74,7 @@ CpuidRegs leaf_1(const CpuidConfig& c, u32 apic_id, u64 cr4) {
   CpuidRegs r = feature_bits(c, 1, 0);
   const unsigned bits = core_bits(c);
   r.eax = c.vendor == Vendor::Amd ? kSignatureAmd : kSignature;
-  r.ebx = apic_id << 24 | (1u << bits) << 16 | 8 << 8;  // CLFLUSH line: 8 quadwords
+  r.ebx = apic_id << 24 | std::min(1u << bits, 255u) << 16 | 8 << 8;  // CLFLUSH line: 8 quadwords
   r.ecx &= ~(1u << 27);
   if (cr4 & kCr4OSXSAVE) r.ecx |= 1u << 27;
   if (bits == 0) r.edx &= ~(1u << 28);
@@ -85,11 +90,11 @@ CpuidRegs leaf_4(const CpuidConfig& c, u32 subleaf) {
   constexpr Cache kCaches[] = {{1, 1, 8, 64, false},      // 32 KiB data
                                {2, 1, 8, 64, false},      // 32 KiB instructions
                                {3, 2, 16, 1024, false},   // 1 MiB
-                               {3, 3, 16, 16384, true}};  // 16 MiB per package
+                               {3, 3, 16, 16384, true}};  // 16 MiB per node
   if (subleaf >= std::size(kCaches)) return {};
   const Cache& k = kCaches[subleaf];
-  const u32 cores = (1u << core_bits(c)) - 1;
-  return {k.type | k.level << 5 | 1 << 8 | (k.shared ? cores : 0) << 14 | std::min(cores, 63u) << 26,
+  const u32 cores = (1u << core_bits(c)) - 1, sharing = (1u << cache_bits(c)) - 1;
+  return {k.type | k.level << 5 | 1 << 8 | (k.shared ? sharing : 0) << 14 | std::min(cores, 63u) << 26,
           (k.ways - 1) << 22 | 63, k.sets - 1, 0};
 }
 

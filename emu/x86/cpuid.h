@@ -123,7 +123,7 @@ enum class Vendor : u8 { Intel, Amd };
 struct CpuidConfig {
   u64 features[2] = {0, 0};  // bit per Feature
   u32 vcpus = 1;
-  u32 vcpus_per_node = 1;
+  u32 vcpus_per_cache = 1;  // that share a last-level cache: of a node
   u64 tsc_hz = 1'000'000'000;
   u32 apic_timer_hz = 1'000'000'000;  // leaf 15H's core crystal clock
   u32 physical_bits = 46;

@@ -13,7 +13,7 @@ namespace {
 CpuidConfig machine(u32 vcpus, u32 per_node) {
   CpuidConfig c = host_features();
   c.vcpus = vcpus;
-  c.vcpus_per_node = per_node;
+  c.vcpus_per_cache = per_node;
   return c;
 }
 CpuidRegs leaf(const CpuidConfig& c, u32 l, u32 sub = 0, u32 id = 0) { return cpuid_leaf(c, l, sub, id, 0, 3, 0); }
@@ -36,38 +36,40 @@ TEST(Cpuid, OsxsaveFollowsCr4) {
   EXPECT_TRUE(cpuid_leaf(c, 1, 0, 0, kCr4OSXSAVE, 1, 0).ecx >> 27 & 1);
 }
 
-TEST(Cpuid, NodesArePackages) {
+TEST(Cpuid, AllVcpusAreOnePackage) {
   const CpuidConfig c = machine(4, 2);
   const CpuidRegs core = leaf(c, 0xb, 1, 3);
-  EXPECT_EQ(core.eax, 1u);           // shift to the package
-  EXPECT_EQ(core.ebx, 2u);           // processors in it
+  EXPECT_EQ(core.eax, 2u);           // shift to the package
+  EXPECT_EQ(core.ebx, 4u);           // processors in it
   EXPECT_EQ(core.ecx, 2u << 8 | 1);  // core level
   EXPECT_EQ(core.edx, 3u);           // x2APIC id
-  EXPECT_EQ(3u >> core.eax, 1u);     // vCPU 3 is in package 1
   const CpuidRegs smt = leaf(c, 0xb, 0, 3);
   EXPECT_EQ(smt.eax, 0u);
   EXPECT_EQ(smt.ebx, 1u);
   EXPECT_EQ(leaf(c, 1, 0, 3).ebx >> 24, 3u);
-  EXPECT_EQ((leaf(c, 1, 0, 3).ebx >> 16) & 0xff, 2u);
+  EXPECT_EQ((leaf(c, 1, 0, 3).ebx >> 16) & 0xff, 4u);
   EXPECT_TRUE(leaf(c, 1).edx >> 28 & 1);  // HTT
+  EXPECT_FALSE(leaf(machine(1, 1), 1).edx >> 28 & 1);
+  EXPECT_EQ(leaf(machine(3, 3), 0xb, 1).eax, 2u);
+  EXPECT_EQ(leaf(machine(255, 1), 1, 0, 254).ebx >> 16, 254u << 8 | 255);  // 256 ids do not fit
 }
 
-// Three vCPUs a node: no shift of the APIC id tells nodes apart, so none may be said to share a package.
-TEST(Cpuid, OddSplitMakesEveryVcpuAPackage) {
-  const CpuidConfig c = machine(6, 3);
-  EXPECT_EQ(leaf(c, 0xb, 1).eax, 0u);
-  EXPECT_EQ(leaf(c, 0xb, 1).ebx, 1u);
-  EXPECT_FALSE(leaf(c, 1).edx >> 28 & 1);
-  EXPECT_EQ(leaf(machine(3, 3), 0xb, 1).eax, 2u);  // one node: one package whatever the number
+// Three vCPUs a node: no shift of the APIC id tells nodes apart, so none may be said to share a cache.
+TEST(Cpuid, OddSplitMakesEveryCacheOneVcpus) {
+  const auto sharing = [](const CpuidConfig& c) { return (leaf(c, 4, 3).eax >> 14 & 0xfff) + 1; };
+  EXPECT_EQ(sharing(machine(6, 3)), 1u);
+  EXPECT_EQ(sharing(machine(6, 2)), 2u);
+  EXPECT_EQ(sharing(machine(3, 3)), 4u);  // one node
 }
 
-TEST(Cpuid, CachesAreSharedByThePackageOnly) {
+TEST(Cpuid, CachesAreSharedByTheNodeOnly) {
   const CpuidConfig c = machine(8, 4);
   u32 n = 0;
   for (; leaf(c, 4, n).eax & 31; ++n) {
     const CpuidRegs r = leaf(c, 4, n);
     const u32 level = (r.eax >> 5) & 7, sharing = ((r.eax >> 14) & 0xfff) + 1;
     EXPECT_EQ(sharing, level == 3 ? 4u : 1u);
+    EXPECT_EQ((r.eax >> 26) + 1, 8u);
     EXPECT_EQ((r.ebx & 0xfff) + 1, 64u);
   }
   EXPECT_EQ(n, 4u);

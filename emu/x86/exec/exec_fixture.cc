@@ -16,7 +16,7 @@ ExecFixture::ExecFixture()
       memory{ram, pages, safepoints},
       cpuid(host_features()) {
   cpuid.vcpus = 4;
-  cpuid.vcpus_per_node = 2;
+  cpuid.vcpus_per_cache = 2;
   c = *Vcpu::create(VcpuId{0}, memory, cpuid, {&apic, &io, &tsc, &entropy});
   c->unpark();
 
