@@ -167,6 +167,18 @@ TEST_F(Boot, BzImageErrors) {
   EXPECT_EQ(why(b.v), "No such file or directory");
 }
 
+TEST_F(Boot, InitrdLiesInTheMemoryOfTheNodeThatLoadsIt) {
+  plan = *make_plan(64 * kMi, 2, 2, {});
+  const u64 own = plan.ram.front().bytes;
+  const auto place = [&](u64 size) {
+    request.initrd = file("initrd", std::vector<u8>(size));
+    load(bzimage().v);
+    return memory.get<u32>(kZeroPage + 0x218);
+  };
+  EXPECT_EQ(place(5 * kPageSize), own - 5 * kPageSize);
+  EXPECT_EQ(place(10 * kMi), plan.acpi_base().v - 10 * kMi) << "it does not fit behind the kernel there";
+}
+
 TEST_F(Boot, FileErrors) {
   EXPECT_EQ(why({}), "the file is empty");
   EXPECT_EQ(why({1, 2, 3}), "not a kernel (no Linux bzImage, ELF or Multiboot image)");

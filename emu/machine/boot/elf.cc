@@ -99,7 +99,7 @@ Result<Initrd> load_initrd(const BootRequest& request, u64 floor, GuestWriter& m
   if (request.initrd.empty()) return Initrd{};
   const auto file = ImageFile::read(request.files, "-initrd", request.initrd);
   if (!file) return file.error();
-  const auto at = place_initrd(memory, *file, floor, load_limit(*request.plan));
+  const auto at = place_initrd(memory, *request.plan, *file, floor, load_limit(*request.plan));
   if (!at) return at.error();
   return Initrd{*at, file->size()};
 }

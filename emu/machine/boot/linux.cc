@@ -101,7 +101,8 @@ Result<BootedImage> load_bzimage(const ImageFile& f, const BootRequest& request,
   if (!request.initrd.empty()) {
     const auto file = ImageFile::read(request.files, "-initrd", request.initrd);
     if (!file) return file.error();
-    const auto where = place_initrd(memory, *file, *at + h->init_bytes, std::min(limit, h->initrd_max + 1));
+    const auto where =
+        place_initrd(memory, *request.plan, *file, *at + h->init_bytes, std::min(limit, h->initrd_max + 1));
     if (!where) return where.error();
     zero.put<u32>(kRamdiskImage, static_cast<u32>(*where));
     zero.put<u32>(kRamdiskSize, static_cast<u32>(file->size()));

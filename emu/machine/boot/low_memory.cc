@@ -45,9 +45,12 @@ Status write_string(GuestWriter& memory, u64 at, u64 end, const std::string& tex
   return memory.write(Gpa{at}, {reinterpret_cast<const u8*>(text.c_str()), text.size() + 1});
 }
 
-Result<u64> place_initrd(GuestWriter& memory, const ImageFile& file, u64 floor, u64 ceiling) {
-  const u64 at = file.size() <= ceiling ? align_down(ceiling - file.size(), kPageSize) : 0;
-  if (file.size() > ceiling || at < floor)
+Result<u64> place_initrd(GuestWriter& memory, const MachinePlan& plan, const ImageFile& file, u64 floor, u64 ceiling) {
+  const auto below = [&file](u64 end) { return file.size() <= end ? align_down(end - file.size(), kPageSize) : 0; };
+  const RamShare& own = plan.ram.front();
+  u64 at = below(std::min(ceiling, own.first.v + own.bytes));
+  if (at < floor) at = below(ceiling);
+  if (at < floor)
     return file.error(fmt::format("{} do not fit into the guest's memory beside the kernel", size_text(file.size())),
                       "give more with -m");
   if (Status s = memory.write(Gpa{at}, file.bytes()); !s) return s.error();

@@ -21,8 +21,10 @@ Result<u64> write_identity_tables(GuestWriter& memory);
 /// NUL-terminated string. Error: does not fit below `end`.
 Status write_string(GuestWriter& memory, u64 at, u64 end, const std::string& text);
 
-/// Puts `file` as high as possible in [floor, ceiling), page-aligned. Error: no room (too little memory).
-Result<u64> place_initrd(GuestWriter& memory, const ImageFile& file, u64 floor, u64 ceiling);
+/// Puts `file` as high as possible in [floor, ceiling), page-aligned: in the memory of the node that loads it and
+/// boots, if it fits there, since each page of another node's is asked for by itself. Error: no room (too little
+/// memory).
+Result<u64> place_initrd(GuestWriter& memory, const MachinePlan& plan, const ImageFile& file, u64 floor, u64 ceiling);
 
 /// struct boot_params of Linux (Documentation/arch/x86/zero-page.rst), filled piece by piece.
 class ZeroPage {
