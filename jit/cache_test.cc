@@ -80,5 +80,21 @@ TEST_F(Stores, ToTheSecondPageOfABlockAreSeen) {
     for (int again = 0; again < 3; ++again) EXPECT_EQ(result(kEntry), value << 16);
   }
 }
+
+// The same for a page of which no block has more than its last instruction's last bytes: a jump's distance.
+TEST_F(Stores, ToTheEndOfAJumpInAPageWithoutOtherCodeAreSeen) {
+  constexpr u64 kSecond = 0x411000, kFirst = kSecond - 1, kTargets = kSecond + 4 - 0x100;
+  const u8 jump[] = {0xe9, 0, 0xff, 0xff, 0xff};  // to kTargets and as many bytes on as is stored there
+  LOAD(f, stores);
+  f.load(jump, sizeof jump, kFirst);
+  for (u8 value = 1; value < 20; ++value) {
+    const u8 target[] = {0xb8, value, 0, 0, 0, 0xf4};  // mov eax, value; hlt
+    f.load(target, sizeof target, kTargets + u64{8} * value);
+  }
+  for (u8 value = 1; value < 20; ++value) {
+    store(kSecond, static_cast<u8>(8 * value));
+    for (int again = 0; again < 3; ++again) EXPECT_EQ(result(kFirst), value);
+  }
+}
 }  // namespace
 }  // namespace pangea::jit

@@ -113,7 +113,10 @@ TEST_F(BounceTest, AVcpuIsParkedWhileADeviceAnswers) {
   constexpr PageNumber kHeld{kFrameB >> 12};
   for (const bool write : {false, true}) {
     bool gone = false;
-    io_.on_mmio = [&] { safepoints_.revoke(kHeld, Right::None, [&gone] { gone = true; }); };
+    io_.on_mmio = [&] {
+      safepoints_.revoke(kHeld, Right::None, [&gone] { gone = true; });
+      EXPECT_TRUE(gone) << "while the device answers";
+    };
     c_->note_may_hold(kHeld);
     BounceAccess a;
     ASSERT_EQ(bounce_begin(*c_, Seg::Ds, kGva + 3 * kPageSize, 4, !write, write, a), Outcome::Next);

@@ -79,6 +79,12 @@ MUTATIONS = [
     ('a grant out of turn', 'directory.cc', 'return p.node == s_.cfg.self && p.serial', 'return p.serial'),
     ('a home that lies fills the orders', 'holder.cc', 'if (from != s_.cfg.self && peer_orders_ >=', 'if (false && peer_orders_ >='),
     ('who waits for a page keeps it', 'holds.cc', 'h.page.v >= page.v', 'h.page.v > page.v'),
+    ('refusals of long ago end the machine', 'evictor.cc', 'long_ago() || full_.moved', 'full_.moved'),
+    ('frames that came free in between do not count', 'evictor.cc', 'if (long_ago() || full_.moved != moved() || overfull() == 0) full_.rounds = 0;', ''),
+    ('a few refusals are enough', 'evictor.cc', 'full_.rounds < kFullRounds', 'full_.rounds < 1'),
+    ('the home does not check what others installed', 'executor.cc', 'm->msg.kind == MsgKind::Done && protocol_', 'false && protocol_'),
+    ('the home does not check what it grants', 'executor.cc', 'msg.kind == MsgKind::Grant && msg.nodes == 0', 'false'),
+    ('nobody checks what has been handed over', 'executor.cc', 'if (checker_) checker_->surrendered(', 'if (false) checker_->surrendered('),
     ('holds of another agent are forgotten', 'holds.cc', 'if (a.count == 0) holding_ &= ~bit(agent);', 'if (a.count == 0) holding_ = 0;'),
 ]
 
@@ -129,13 +135,43 @@ HAND_OVER = [
     ('only the first page of several goes', 'emu/mem/agent.cc', 'for (const auto& r : done) drop_and_note(*r);', 'if (!done.empty()) drop_and_note(*done.front());'),
     ('a fault lets its pages go before its delivery', 'emu/machine/vcpu_thread.cc', 'if (o != Outcome::Fault) retired();', 'retired();'),
     ('zeros leave the frame as it was', 'emu/machine/node/remote_gate.cc', 'else if (executor_.protocol().version(page) != 0)', 'else if (false)'),
+    ('every hold is the first agent\'s', 'emu/machine/node/remote_gate.cc', 'access, slot->id, agent.place()', 'access, 0, agent.place()'),
+    ('who has waited goes on as parked', 'emu/machine/node/remote_gate.cc', '  agent.unpark();\n', ''),
+    ('nobody wakes the thread of the deadlines', 'emu/machine/node/remote_gate.cc', '  if (earlier) gate_.tick_wake_.notify_one();', '  if (false) gate_.tick_wake_.notify_one();'),
+    ('a wait that begins as the gate stops goes on', 'emu/machine/node/remote_gate.cc', 'woken.store(stopping_.load() ? 1 : 0);', 'woken.store(0);'),
+    ('pages in use are given up', 'emu/machine/node/frame_hand.cc', '    if (in_use(silent_at_) && wanted.waiting == 0) continue;\n', ''),
+    ('pages keep their copies for ever', 'emu/machine/node/frame_hand.cc', '  memory_.safepoints.revoke(page, Right::None, [] {});\n', ''),
+    ('pages are moved before a lap is over', 'emu/machine/node/frame_hand.cc', ' && vain_looks_ >= lap()', ''),
+    ('a device is waited for without parking', 'emu/x86/mmio.cc', '  c.park();\n  const u64 value', '  const u64 value'),
+    ('what comes from a device goes on as parked', 'emu/x86/mmio.cc', '  c.unpark();\n  if (!slot', '  if (!slot'),
+    ('RAM seems to go on behind its end', 'emu/x86/bounce.cc', '  if (span.mmio()) return nullptr;\n', ''),
+    ('a task switch keeps the old address space', 'emu/x86/task_switch.cc', 'cr3 = image_.cr3;\n    c_.tlb().flush_current(s_.cr4 & kCr4PGE);', 'cr3 = image_.cr3;'),
+    ('a task switch that waits leaves the new address space', 'emu/x86/task_switch.cc', 'before.put_back(s_);\n    c_.tlb().flush_current(s_.cr4 & kCr4PGE);', 'before.put_back(s_);'),
+    ('a page keeps its own write tag', 'jit/translator.cc', '  c.tlb().drop_page(page, Right::Read);\n', ''),
+    ('blocks are made while others may write', 'jit/translator.cc', '    done->wait(false);\n', ''),
+    ('who waits for others to let go is not parked', 'jit/translator.cc', '    c.park();\n    done->', '    done->'),
+    ('who has waited for them goes on as parked', 'jit/translator.cc', 'done->wait(false);\n    c.unpark();', 'done->wait(false);'),
+    ('code that is lost meanwhile is ready', 'jit/translator.cc', 'if (losses != losses_)', 'if (false)'),
+    ('the second page of a block may be written', 'jit/translator.cc', 'k < lifted.page_count; ++k)', 'k < 1; ++k)'),
+    ('the cache is emptied under others', 'jit/translator.cc', 'while (running_.load() > 1)', 'while (false)'),
+    ('the jump caches outlive the cache', 'jit/translator.cc', 'other->flush_jumps.store(true);\n    r.', 'r.'),
+    ('nobody leaves a block that has died', 'jit/translator.cc', '    r->c.exit_request().store(1);\n', ''),
+    ('nobody looks a block up that has died', 'jit/translator.cc', '    r->flush_jumps.store(true);\n', ''),
+    ('links to a block outlive it', 'jit/block_map.cc', '    patch(l->rel32, l->unlinked);\n', ''),
+    ('a block is known by its first page alone', 'jit/block_map.cc', 'k < b->page_count; ++k) by_page_', 'k < 1; ++k) by_page_'),
     ('half a page passes for a page', 'emu/machine/node/remote_gate.cc', '(!payload.empty() && payload.size() != kPageSize)', 'false'),
 ]
 PROGRAMS = {
     'emu/mem/agent.cc': ('emu/mem/test_mem', 'emu/x86/test_x86_core', 'emu/machine/test_machine'),
     'emu/machine/node/remote_gate.cc': ('emu/machine/test_machine',),
+    'emu/machine/node/frame_hand.cc': ('emu/machine/test_machine',),
     'emu/machine/agent_memory.cc': ('emu/machine/test_machine',),
     'emu/machine/vcpu_thread.cc': ('emu/machine/test_machine',),
+    'emu/x86/bounce.cc': ('emu/x86/test_x86_core',),
+    'emu/x86/mmio.cc': ('emu/x86/test_x86_core',),
+    'emu/x86/task_switch.cc': ('emu/x86/test_x86_core',),
+    'jit/block_map.cc': ('jit/test_jit',),
+    'jit/translator.cc': ('jit/test_jit',),
     'emu/x86/exec/control_registers.cc': ('emu/x86/test_x86_exec',),
     'emu/x86/exec/tables.cc': ('emu/x86/test_x86_exec',),
     'emu/x86/paging.cc': ('emu/x86/test_x86_core',),
@@ -143,7 +179,7 @@ PROGRAMS = {
     'emu/x86/tlb_fill.cc': ('emu/x86/test_x86_core',),
     'emu/x86/walk_settled.cc': ('emu/x86/test_x86_core',),
 }
-FILTERS = {'emu/machine/test_machine': 'RemoteGate.*:HandOver.*:Forged.*:AgentMemory.*:VcpuPages.*'}  # the rest of it has nothing to do with this
+FILTERS = {'emu/machine/test_machine': 'RemoteGate.*:HandOver.*:Forged.*:AgentMemory.*:VcpuPages.*:Hands.*'}  # the rest of it has nothing to do with this
 
 
 def run(command, timeout):
