@@ -1,37 +1,11 @@
 // Giving pages up under a cap on frames, message by message.
-#include "coherence/test_net.h"
+#include "coherence/full_net.h"
 
 namespace pangea::coherence {
 namespace {
-constexpr u64 kPauseNs = 1'000'000;
-
 void roomy(Config& c) { c.max_frames = 8; }
 /// Node 0 may hold one page, the others eight.
 void home_is_small(Config& c) { c.max_frames = c.self.v == 0 ? 1 : 8; }
-void all_small(Config& c) {
-  c.max_frames = 2;
-  c.spare_frames = 1;
-  c.refused_fatal_ns = 100 * kPauseNs;
-}
-
-void write_settled(TestNet& net, unsigned node, u64 page) {
-  net.write(node, page);
-  net.settle();
-}
-/// Begins to give `page`, which looks zero, up. Its agents are still to let go: Surrendered with `token` says so.
-void begin_drop_zero(TestNet& net, unsigned node, u64 page, u32& token) {
-  net.step(node, Drop{PageNumber{page}, true});
-  ASSERT_EQ(net.count<Surrender>(), 1u);
-  token = std::get<Surrender>(net.last[0]).token;
-  EXPECT_TRUE(net.at(node).asks_zero(PageNumber{page}));
-  net.drop_hand_overs(node);
-}
-/// Gives `page` up, and says how it looks when the agents have let go.
-void drop_zero(TestNet& net, unsigned node, u64 page, bool zero) {
-  u32 token = 0;
-  ASSERT_NO_FATAL_FAILURE(begin_drop_zero(net, node, page, token));
-  net.step(node, Surrendered{PageNumber{page}, token, true, zero});
-}
 
 TEST(Evictor, TheOnlyCopyGoesToItsHome) {
   TestNet net(3, roomy);

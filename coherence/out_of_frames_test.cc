@@ -1,28 +1,8 @@
 // When all nodes are full the machine ends; and not before.
-#include "coherence/test_net.h"
+#include "coherence/full_net.h"
 
 namespace pangea::coherence {
 namespace {
-constexpr u64 kPauseNs = 1'000'000;
-
-void all_small(Config& c) {
-  c.max_frames = 2;
-  c.spare_frames = 1;
-  c.refused_fatal_ns = 100 * kPauseNs;
-}
-void write_settled(TestNet& net, unsigned node, u64 page) {
-  net.write(node, page);
-  net.settle();
-}
-/// Node `node` gives its own `page` up, which is all zero.
-void drop_zero(TestNet& net, unsigned node, u64 page) {
-  net.step(node, Drop{PageNumber{page}, true});
-  ASSERT_EQ(net.count<Surrender>(), 1u);
-  const u32 token = std::get<Surrender>(net.last[0]).token;
-  net.drop_hand_overs(node);
-  net.step(node, Surrendered{PageNumber{page}, token, true, true});
-}
-
 TEST(OutOfFrames, StopsWhenEveryNodeIsFullForLong) {
   TestNet net(2, all_small);
   for (const u64 page : {3, 4}) write_settled(net, 0, page);
@@ -72,7 +52,7 @@ TEST(OutOfFrames, WhoseFramesCameFreeInBetweenBeginsToCountAnew) {
   for (const bool by_offer : {true, false}) {
     TestNet net(2, all_small);
     ASSERT_NO_FATAL_FAILURE(refuse_often(net));
-    for (const u64 page : {3, 4}) drop_zero(net, 0, page);  // node 0 has room
+    for (const u64 page : {3, 4}) drop_zero(net, 0, page, true);  // node 0 has room
     net.now += kPauseNs;
     net.step(by_offer ? 1 : 0, by_offer ? Event{Drop{PageNumber{16}}} : LocalRequest{PageNumber{16}, Access::Write, 0});
     net.settle();

@@ -132,10 +132,6 @@ bool HostProbe::run(const std::vector<u8>& code, ProbeState& state, bool x87) {
   return true;
 }
 
-bool HostProbe::checks_alignment(const IsaRow& row) {
-  return !(row.feature == static_cast<u16>(Feature::sha_ni) && __builtin_cpu_is("amd"));
-}
-
 bool HostProbe::has_feature(u16 feature) {
   const auto cpuid = [](u32 leaf, u32 subleaf, u32* r) {
     asm volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(subleaf));

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "emu/x86/cpuid.h"
 #include "emu/x86/isa.h"
 
 namespace pangea::x86 {
@@ -27,6 +28,11 @@ struct ProbeForm {
 /// Bytes of the row in 64-bit mode. SDM Vol. 2A ch. 2.
 std::vector<u8> probe_encode(const IsaRow& row, const ProbeForm& form);
 
+/// AMD's processors run SHA instructions with misaligned operands; the table has what both manuals say.
+inline bool host_checks_alignment(const IsaRow& row) {
+  return !(row.feature == static_cast<u16>(Feature::sha_ni) && __builtin_cpu_is("amd"));
+}
+
 class HostProbe {
  public:
   HostProbe();
@@ -40,8 +46,6 @@ class HostProbe {
   u8* page() const { return data_; }
   u8* page_end() const { return data_ + 8192; }
   static bool has_feature(u16 feature);
-  /// AMD's processors run SHA instructions with misaligned operands; the table has what both manuals say.
-  static bool checks_alignment(const IsaRow& row);
 
  private:
   u8* code_ = nullptr;

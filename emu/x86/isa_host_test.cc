@@ -173,7 +173,7 @@ void IsaHost::check_width(const Probe& p) {
   std::memset(host_.page(), 0, 8192);
   EXPECT_TRUE(at(host_.page_end() - bytes)) << "reaches beyond its " << bytes << " bytes: " << p.text();
   EXPECT_FALSE(at(host_.page_end() - bytes + 1)) << "is shorter than its " << bytes << " bytes: " << p.text();
-  if (HostProbe::checks_alignment(p.row)) {
+  if (host_checks_alignment(p.row)) {
     EXPECT_EQ(at(host_.page() + 1), !(p.row.attr & kAligned)) << "alignment: " << p.text();
   }
 }

@@ -1,5 +1,6 @@
 // Writes the bytes of random instructions, one at a time, from their rows of the instruction table.
 #pragma once
+#include "emu/x86/host_probe.h"
 #include "tests/differential/sequence.h"
 
 namespace pangea::differential {
@@ -31,7 +32,7 @@ class Builder {
     const bool stack = row.cls == IsaClass::Control &&
                        (row.id == static_cast<u16>(EmitId::PopRm) || row.id == static_cast<u16>(EmitId::PushRm));
     const bool memory = row.modrm == ModRm::Mem ||
-                        (row.modrm == ModRm::Any && memory_as_documented(row) && (only_fixed_ || p_.chance(1, 2)));
+                        (row.modrm == ModRm::Any && host_checks_alignment(row) && (only_fixed_ || p_.chance(1, 2)));
     u8 base = 0, index = 0;
     // 0: absolute, 1: [base+disp], 2: with index, 3: RIP, 4-7: [fixed+disp]
     unsigned shape = only_fixed_ ? 4 : static_cast<unsigned>(p_.below(8));

@@ -124,10 +124,6 @@ const char* why_not(const IsaRow& row, const CpuidConfig& cpu) {
   return nullptr;
 }
 
-bool memory_as_documented(const IsaRow& row) {
-  return !(row.feature == static_cast<u16>(Feature::sha_ni) && __builtin_cpu_is("amd"));
-}
-
 namespace {
 const std::vector<const IsaRow*>& usable_rows(const CpuidConfig& cpu) {
   static const std::vector<const IsaRow*> usable = [&] {

@@ -34,9 +34,6 @@ struct Sequence {
 /// Why the generator does not make this row, null if it does: it makes Copy rows of 64-bit mode, Control rows that do
 /// not branch, and masked moves and gathers.
 const char* why_not(const x86::IsaRow& row, const x86::CpuidConfig& cpu);
-/// False: this host's processors treat its memory operand otherwise than the manuals say, who agree, so that it gets
-/// register operands only. AMD's run SHA instructions with misaligned ones.
-bool memory_as_documented(const x86::IsaRow& row);
 /// `count` instructions; `focus`: at least one of this row (may be null).
 Sequence make_sequence(Prng& prng, unsigned count, const x86::IsaRow* focus, const x86::CpuidConfig& cpu);
 /// One instruction of this row, its memory operand (if it has one) where no page is or reaching into there, aligned and
