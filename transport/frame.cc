@@ -1,5 +1,7 @@
 #include "transport/frame.h"
 
+#include <algorithm>
+
 #include "emu/base/assert.h"
 #include "transport/envelope.pb.h"
 
@@ -22,24 +24,27 @@ FrameWriter::FrameWriter(u64 machine, NodeId sender, Channel channel) : envelope
 FrameWriter::~FrameWriter() = default;
 FrameWriter::FrameWriter(FrameWriter&&) noexcept = default;
 
-usize FrameWriter::prepare(u64 guest_time, Bytes header, usize payload_bytes) {
+usize FrameWriter::prepare(u64 guest_time, Bytes header) {
   envelope_->set_sequence(++sequence_);
   envelope_->set_guest_time(guest_time);
   envelope_->set_header(header.data(), header.size());
-  envelope_->set_payload_bytes(static_cast<u32>(payload_bytes));
   envelope_->set_probe(false);
-  return envelope_->ByteSizeLong();
+  return kEnvelopeSizeBytes + envelope_->ByteSizeLong();
 }
 
 usize FrameWriter::prepare_probe() {
-  prepare(0, {}, 0);
+  prepare(0, {});
   envelope_->set_probe(true);
-  return envelope_->ByteSizeLong();
+  return kEnvelopeSizeBytes + envelope_->ByteSizeLong();
 }
 
-void FrameWriter::write(std::span<u8> out) {
-  PANGEA_ASSERT(static_cast<usize>(envelope_->GetCachedSize()) == out.size());
-  envelope_->SerializeWithCachedSizesToArray(out.data());
+void FrameWriter::write(std::span<u8> out, Bytes payload) {
+  const usize envelope = static_cast<usize>(envelope_->GetCachedSize());
+  PANGEA_ASSERT(kEnvelopeSizeBytes + envelope + payload.size() == out.size());
+  out[0] = static_cast<u8>(envelope);
+  out[1] = static_cast<u8>(envelope >> 8);
+  u8* end = envelope_->SerializeWithCachedSizesToArray(&out[kEnvelopeSizeBytes]);
+  std::copy(payload.begin(), payload.end(), end);
 }
 
 FrameReader::FrameReader(u64 machine, NodeId self, Channel channel, usize nodes)
@@ -47,10 +52,15 @@ FrameReader::FrameReader(u64 machine, NodeId self, Channel channel, usize nodes)
 FrameReader::~FrameReader() = default;
 FrameReader::FrameReader(FrameReader&&) noexcept = default;
 
-Verdict FrameReader::read(Bytes envelope, Bytes payload, usize parts, Frame& out) {
+Verdict FrameReader::read(Bytes frame, Frame& out) {
+  if (frame.size() < kEnvelopeSizeBytes) return {.drop = Drop::Malformed};
+  const usize envelope_bytes = frame[0] | usize{frame[1]} << 8;
+  const Bytes rest = frame.subspan(kEnvelopeSizeBytes);
+  if (envelope_bytes > rest.size()) return {.drop = Drop::Malformed};
+  const Bytes envelope = rest.first(envelope_bytes), payload = rest.subspan(envelope_bytes);
   if (envelope.size() > kEnvelopeMax || payload.size() > payload_max(channel_)) return {.drop = Drop::Oversized};
   if (!envelope_->ParseFromArray(envelope.data(), static_cast<int>(envelope.size()))) return {.drop = Drop::Malformed};
-  const Verdict v = check(payload, parts);
+  const Verdict v = check(payload);
   if (v.drop) return v;
   u64& last = last_[envelope_->sender()];
   out.from = NodeId{static_cast<u16>(envelope_->sender())};
@@ -65,15 +75,13 @@ Verdict FrameReader::read(Bytes envelope, Bytes payload, usize parts, Frame& out
   return {};
 }
 
-Verdict FrameReader::check(Bytes payload, usize parts) const {
+Verdict FrameReader::check(Bytes payload) const {
   const wire::Envelope& e = *envelope_;
   if (e.machine() != machine_) return {.drop = Drop::WrongMachine};
   if (e.sender() >= last_.size() || e.sender() == self_.v) return {.drop = Drop::UnknownSender};
   if (e.channel() != static_cast<u32>(channel_)) return {.drop = Drop::WrongChannel};
   if (e.header().size() > kHeaderMax) return {.drop = Drop::Oversized};
-  const usize expected_parts = e.payload_bytes() ? 2 : 1;
-  if (parts != expected_parts || e.payload_bytes() != payload.size()) return {.drop = Drop::Malformed};
-  if (e.probe() && (!e.header().empty() || e.payload_bytes())) return {.drop = Drop::Malformed};
+  if (e.probe() && !(e.header().empty() && payload.empty())) return {.drop = Drop::Malformed};
   return {};
 }
 }  // namespace pangea::transport

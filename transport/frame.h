@@ -1,8 +1,9 @@
 // Frames: how a channel's messages look on the wire, and which of them a receiver believes.
 //
 // Pure: no sockets, threads or clocks, so the ZeroMQ endpoint, the simulated one and the fuzzer run the same code. A
-// frame is an Envelope (envelope.proto) and, if payload_bytes is not 0, one raw part of exactly that size. A frame that
-// is not believed is counted by kind and dropped; it never changes what the reader expects next.
+// frame is one ZeroMQ message of one part, since ZeroMQ seals, copies and queues each part for itself: the size of the
+// Envelope (16 bits, little endian), the Envelope (envelope.proto), and the payload. A frame that is not believed is
+// counted by kind and dropped; it never changes what the reader expects next.
 #pragma once
 #include <array>
 #include <memory>
@@ -37,7 +38,9 @@ inline constexpr usize kDrops = 0 PANGEA_FRAME_DROPS(X);
 std::string_view drop_text(Drop d);
 
 /// Upper bound of an encoded Envelope, bytes: the header and, generously, 15 bytes for each other field.
-inline constexpr usize kEnvelopeMax = kHeaderMax + 8 * 15;
+inline constexpr usize kEnvelopeMax = kHeaderMax + 7 * 15;
+/// Bytes that say how long the Envelope is.
+inline constexpr usize kEnvelopeSizeBytes = 2;
 
 /// Encodes the frames of one (sender, receiver, channel). Not thread-safe: the caller serialises.
 class FrameWriter {
@@ -46,19 +49,20 @@ class FrameWriter {
   ~FrameWriter();
   FrameWriter(FrameWriter&&) noexcept;
 
-  /// Prepares the next frame's envelope and takes its sequence number. Returns its size in bytes, <= kEnvelopeMax.
-  usize prepare(u64 guest_time, Bytes header, usize payload_bytes);
-  /// The same for the probe that opens the channel.
+  /// Prepares the next frame's envelope and takes its sequence number. Returns the size of the frame's head in bytes,
+  /// <= kEnvelopeSizeBytes + kEnvelopeMax; the payload follows it.
+  usize prepare(u64 guest_time, Bytes header);
+  /// The same for the probe that opens the channel, which has no payload.
   usize prepare_probe();
-  /// Writes the prepared envelope. Requires out.size() == what prepare() returned.
-  void write(std::span<u8> out);
+  /// Writes the prepared head and the payload. Requires out.size() == what prepare() returned + payload.size().
+  void write(std::span<u8> out, Bytes payload);
 
  private:
   std::unique_ptr<wire::Envelope> envelope_;  // reused: no allocation per frame
   u64 sequence_ = 0;
 };
 
-/// One frame as received. The spans live as long as the reader's next read() and the caller's payload part.
+/// One frame as received. The header lives until the reader's next read(), the payload as long as the bytes read.
 struct Frame {
   NodeId from;
   u64 guest_time = 0;
@@ -82,12 +86,11 @@ class FrameReader {
   ~FrameReader();
   FrameReader(FrameReader&&) noexcept;
 
-  /// `parts`: number of parts received (only the first two are passed). Fills `out` if the verdict is to deliver; fills
-  /// out.from whenever frames are missing.
-  Verdict read(Bytes envelope, Bytes payload, usize parts, Frame& out);
+  /// Fills `out` if the verdict is to deliver; fills out.from whenever frames are missing.
+  Verdict read(Bytes frame, Frame& out);
 
  private:
-  Verdict check(Bytes payload, usize parts) const;
+  Verdict check(Bytes payload) const;
 
   std::unique_ptr<wire::Envelope> envelope_;
   u64 machine_;

@@ -57,11 +57,9 @@ bool SimNetwork::send(NodeId from, NodeId to, Channel c, u64 guest_time, Bytes h
     report(from, to, Gone::Lost, fmt::format("node {} is lost: its {} channel is full", to.v, channel_name(c)));
     return false;
   }
-  Message m;
-  m.envelope.resize(w.writer.prepare(guest_time, header, payload.size()));
-  w.writer.write(m.envelope);
-  m.payload.assign(payload.begin(), payload.end());
-  w.queue.push_back(std::move(m));
+  std::vector<u8> frame(w.writer.prepare(guest_time, header) + payload.size());
+  w.writer.write(frame, payload);
+  w.queue.push_back(std::move(frame));
   // Never before the frame ahead of it: a channel is ordered.
   w.last_arrival_ns = std::max(now_ns_ + draw_delay(), w.last_arrival_ns);
   after(w.last_arrival_ns - now_ns_, [this, from, to, c] { arrive(from, to, c); });
@@ -70,7 +68,7 @@ bool SimNetwork::send(NodeId from, NodeId to, Channel c, u64 guest_time, Bytes h
 
 void SimNetwork::arrive(NodeId from, NodeId to, Channel c) {
   Wire& w = wire(from, to, c);
-  const Message m = std::move(w.queue.front());
+  const std::vector<u8> bytes = std::move(w.queue.front());
   w.queue.pop_front();
   const bool doomed = w.queue.size() < w.doomed;
   if (doomed) --w.doomed;
@@ -80,7 +78,7 @@ void SimNetwork::arrive(NodeId from, NodeId to, Channel c) {
     return;
   }
   Frame f;
-  const Verdict v = w.reader.read(m.envelope, m.payload, m.payload.empty() ? 1 : 2, f);
+  const Verdict v = w.reader.read(bytes, f);
   PANGEA_ASSERT(v.deliver());
   SimEndpoint& e = *endpoints_[to.v];
   const Endpoint::Handler& handler = e.handlers_[static_cast<usize>(c)];

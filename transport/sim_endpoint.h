@@ -77,13 +77,10 @@ class SimNetwork final : public Clock {
  private:
   friend class SimEndpoint;
   enum class Gone : u8 { No, Lost, Left };
-  struct Message {
-    std::vector<u8> envelope, payload;
-  };
   struct Wire {  // one (sender, receiver, channel)
     FrameWriter writer;
     FrameReader reader;
-    std::deque<Message> queue;  // bounded by queue_max
+    std::deque<std::vector<u8>> queue;  // bounded by queue_max
     u64 last_arrival_ns = 0;
     usize doomed = 0;  // frames at the end of the queue that died with their sender
   };

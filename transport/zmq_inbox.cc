@@ -47,13 +47,15 @@ void Inbox::join() {
 }
 
 void Inbox::run() {
-  zmq::message_t envelope, payload;
+  zmq::message_t frame;
   for (;;) {
-    if (receive(envelope) != SocketIo::Done) return;
-    usize parts = 1;
-    payload.rebuild();
-    if (envelope.more() && !receive_rest(payload, parts)) return;
-    take(bytes_of(envelope), bytes_of(payload), parts);
+    if (receive(frame) != SocketIo::Done) return;
+    if (!frame.more())
+      take(bytes_of(frame));
+    else if (receive_rest())
+      drop(Drop::Malformed);  // a frame has one part
+    else
+      return;
   }
 }
 
@@ -72,23 +74,23 @@ SocketIo Inbox::receive(zmq::message_t& m) {
   return socket_.receive(m, true);
 }
 
-bool Inbox::receive_rest(zmq::message_t& payload, usize& parts) {
-  zmq::message_t surplus;
-  for (zmq::message_t* m = &payload;; m = &surplus) {
-    if (socket_.receive(*m, true) != SocketIo::Done) return false;  // parts of a message arrive together: no wait
-    ++parts;
-    if (!m->more()) return true;
-  }
+bool Inbox::receive_rest() {
+  zmq::message_t part;
+  do {
+    if (socket_.receive(part, true) != SocketIo::Done) return false;  // parts of a message arrive together: no wait
+  } while (part.more());
+  return true;
 }
 
-void Inbox::take(Bytes envelope, Bytes payload, usize parts) {
+void Inbox::drop(Drop why) {
+  core_.count(why);
+  PANGEA_LOG(transport, "{} channel: dropped a frame {}", channel_name(channel_), drop_text(why));
+}
+
+void Inbox::take(Bytes bytes) {
   Frame frame;
-  const Verdict verdict = reader_.read(envelope, payload, parts, frame);
-  if (verdict.drop) {
-    core_.count(*verdict.drop);
-    PANGEA_LOG(transport, "{} channel: dropped a frame {}", channel_name(channel_), drop_text(*verdict.drop));
-    return;
-  }
+  const Verdict verdict = reader_.read(bytes, frame);
+  if (verdict.drop) return drop(*verdict.drop);
   if (core_.table.state(frame.from) == PeerState::Lost) return core_.count(Drop::Late);
   if (verdict.missing) {
     core_.table.fail(frame.from,
@@ -99,7 +101,7 @@ void Inbox::take(Bytes envelope, Bytes payload, usize parts) {
   core_.table.heard(frame.from);
   ChannelCounters& c = core_.counters[static_cast<usize>(channel_)];
   c.frames_received.fetch_add(1, std::memory_order_relaxed);
-  c.bytes_received.fetch_add(envelope.size() + payload.size(), std::memory_order_relaxed);
+  c.bytes_received.fetch_add(bytes.size(), std::memory_order_relaxed);
   if (frame.probe) {
     core_.probes_from[frame.from.v].fetch_or(1u << static_cast<u32>(channel_), std::memory_order_release);
     return;

@@ -24,9 +24,10 @@ class Inbox {
  private:
   void run();
   SocketIo receive(zmq::message_t& m);
-  /// Takes the parts after the first. False: shutting down.
-  bool receive_rest(zmq::message_t& payload, usize& parts);
-  void take(Bytes envelope, Bytes payload, usize parts);
+  /// Throws away the parts after the first. False: shutting down.
+  bool receive_rest();
+  void take(Bytes bytes);
+  void drop(Drop why);
   bool wait_for_handler();
 
   ZmqSocket socket_;

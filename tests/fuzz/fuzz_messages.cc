@@ -1,4 +1,5 @@
 // Everything that reads what a peer sent. First byte: which reader; the rest: the message.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -33,13 +34,16 @@ void frames(fuzz::Input& in) {
   using namespace transport;
   const auto channel = static_cast<Channel>(in.below(kChannels));
   FrameReader reader(in.get<u8>() & 1 ? 0x1234 : in.get<u64>(), NodeId{0}, channel, 3);
-  const std::vector<u8> page(kPageSize + 1, 7);
   while (!in.done()) {
     const auto envelope = in.bytes(in.get<u8>() * 2u);
     const usize payload = in.chance(1, 2) ? in.get<u16>() % (kPageSize + 2) : 0;
-    const usize parts = in.chance(1, 8) ? in.below(5) : payload ? 2 : 1;
+    const usize said = in.chance(1, 8) ? in.below(2 * kPageSize) : envelope.size();
+    std::vector<u8> frame(kEnvelopeSizeBytes + envelope.size() + payload, 7);
+    frame[0] = static_cast<u8>(said), frame[1] = static_cast<u8>(said >> 8);
+    std::copy(envelope.begin(), envelope.end(), frame.begin() + kEnvelopeSizeBytes);
+    if (in.chance(1, 64)) frame.resize(in.below(4));
     Frame f;
-    const Verdict v = reader.read(envelope, {page.data(), payload}, parts, f);
+    const Verdict v = reader.read(frame, f);
     if (!v.deliver()) continue;
     PANGEA_FUZZ_CHECK(f.from.v < 3 && f.from.v != 0 && f.header.size() <= kHeaderMax);
     PANGEA_FUZZ_CHECK(f.payload.size() <= payload_max(channel));
