@@ -13,7 +13,9 @@ namespace pangea::transport {
 namespace {
 constexpr u32 kQueue = 64;
 constexpr int kLingerMs = 1000;  // for the last word: a refusal, or Go
-constexpr int kRetryMs = 50;     // between two calls to a node that does not listen yet
+/// Between two calls to a node that does not listen yet. One on this computer has just been started, and a machine's
+/// start waits for it.
+constexpr int kRetryMs = 50, kRetryHereMs = 2;
 
 /// The peer's address as URIs want it.
 std::string host_text(std::string ip) {
@@ -171,7 +173,7 @@ Status RendezvousCaller::add(const std::string& uri, const PublicKey& peer) {
   if (!socket) return socket.error();
   auto monitor = ZmqSocket::make(impl_->context, zmq::socket_type::pair, kQueue, 1024);
   if (!monitor) return monitor.error();
-  socket->set(ZMQ_RECONNECT_IVL, kRetryMs);
+  socket->set(ZMQ_RECONNECT_IVL, uri.starts_with("ipc://") ? kRetryHereMs : kRetryMs);
   if (impl_->keys)
     if (auto s = call_with_keys(*socket, *impl_->keys, peer); !s) return s;
   constexpr int kEvents = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
