@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -50,14 +52,16 @@ transport::PeerLimits peer_limits(bool one_computer) {
 int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std::function<void()>& f,
                     const std::function<bool()>& give_up) {
   std::atomic<bool> over{false};
+  const int over_fd = eventfd(0, EFD_CLOEXEC);  // -1: poll() passes it over, and the end is seen a little later
   std::thread worker([&] {
     f();
     over.store(true);
+    eventfd_write(over_fd, 1);
   });
   int caught = 0;
   while (!over.load()) {
-    pollfd fd{signals.fd(), POLLIN, 0};
-    poll(&fd, 1, 10);
+    pollfd fds[] = {{signals.fd(), POLLIN, 0}, {over_fd, POLLIN, 0}};
+    poll(fds, 2, 10);
     while (const int s = signals.next()) {
       if (s == SIGUSR1 || s == SIGUSR2) continue;
       caught = s;
@@ -67,6 +71,7 @@ int run_cancellable(const Signals& signals, std::atomic<bool>& cancel, const std
     if (give_up && !cancel.load() && give_up()) cancel.store(true);
   }
   worker.join();
+  close(over_fd);
   return caught;
 }
 
