@@ -1,5 +1,7 @@
 #include "emu/mem/agent.h"
 
+#include "emu/base/assert.h"
+
 namespace pangea {
 void Agent::drop_and_note(const Revocation& r) {
   drop(r.page, r.keep);
@@ -20,6 +22,7 @@ void Agent::complete(const Batch& batch) {
 }
 
 void Agent::unpark() {
+  PANGEA_ASSERT(parked_);
   Batch done;
   {
     const std::lock_guard lock(mutex_);
@@ -30,6 +33,7 @@ void Agent::unpark() {
 }
 
 void Agent::park() {
+  PANGEA_ASSERT(!parked_);
   Batch done;
   {
     const std::lock_guard lock(mutex_);
@@ -40,6 +44,7 @@ void Agent::park() {
 }
 
 void Agent::safepoint() {
+  PANGEA_ASSERT(!parked_);
   if (!has_pending_.load(std::memory_order_relaxed)) return;
   Batch done;
   {

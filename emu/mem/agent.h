@@ -38,14 +38,15 @@ class Agent {
   /// Where the agent's program is, for guesses at what it will want next; 0: unknown.
   virtual u64 place() const { return 0; }
 
-  // --- Called by the agent's own thread ---
+  // --- Called by the agent's own thread; an assertion where it is in the other state ---
   /// Parked -> running.
   void unpark();
   /// Running -> parked. Applies what is pending first.
   void park();
   /// Safepoint of a running agent: applies pending revocations. One load when there are none.
   void safepoint();
-  /// Publishes that this agent may hold copies of `page`. Call before the look at PageTable that permits the install.
+  /// Publishes that this agent may hold copies of `page`. Call before the look at PageTable that permits the
+  /// install.
   void note_may_hold(PageNumber page) {
     const u64 m = u64{1} << (page.v & 63);
     std::atomic<u64>& w = maybe_[page.v >> 6];
@@ -71,7 +72,7 @@ class Agent {
   static void complete(const Batch& batch);  // mutex_ not held
 
   std::mutex mutex_;
-  bool parked_ = true;
+  bool parked_ = true;  // written by the agent's own thread alone, under mutex_
   Batch pending_;
   std::atomic<bool> has_pending_{false};
   std::vector<std::atomic<u64>> maybe_;

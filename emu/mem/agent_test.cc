@@ -138,5 +138,14 @@ TEST_F(AgentTest, WhoHasDroppedItAlreadyIsLeftOut) {
   EXPECT_EQ(done, 1);
   EXPECT_TRUE(a.drops.empty());
 }
+
+// A forgotten park() or unpark() would let a page go that is in use.
+TEST_F(AgentTest, IsParkedAndUnparkedByTurns) {
+  EXPECT_DEATH(a.park(), "assertion failed");
+  EXPECT_DEATH(a.safepoint(), "assertion failed");
+  a.unpark();
+  EXPECT_DEATH(a.unpark(), "assertion failed");
+  a.park();
+}
 }  // namespace
 }  // namespace pangea
