@@ -45,8 +45,7 @@ class Agent {
   void park();
   /// Safepoint of a running agent: applies pending revocations. One load when there are none.
   void safepoint();
-  /// Publishes that this agent may hold copies of `page`. Call before the look at PageTable that permits the
-  /// install.
+  /// Publishes that this agent may hold copies of `page`. Call before the look at PageTable that permits the install.
   void note_may_hold(PageNumber page) {
     const u64 m = u64{1} << (page.v & 63);
     std::atomic<u64>& w = maybe_[page.v >> 6];
@@ -72,7 +71,7 @@ class Agent {
   static void complete(const Batch& batch);  // mutex_ not held
 
   std::mutex mutex_;
-  bool parked_ = true;  // written by the agent's own thread alone, under mutex_
+  bool parked_ = true;  // written under mutex_, by the agent's own thread or for it while that stands still
   Batch pending_;
   std::atomic<bool> has_pending_{false};
   std::vector<std::atomic<u64>> maybe_;
