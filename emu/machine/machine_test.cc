@@ -118,6 +118,33 @@ TEST_F(Machine, SipiStartsASecondVcpu) {
   EXPECT_EQ(status(), 11);
 }
 
+TEST_F(Machine, NmiEndsAHaltWithInterruptsOff) {
+  put(kCode + 0x1000, count() + exit_with_counter());
+  gate(2, kCode + 0x1000);
+  prepare(kHlt);
+  machine->resume();
+  ASSERT_TRUE(becomes(0, VcpuActivity::Halted));
+  machine->fabric().deliver({.destination = 0, .delivery_mode = devices::DeliveryMode::Nmi});
+  EXPECT_EQ(status(), 3);
+}
+
+/// As a kernel takes a processor down and up again.
+TEST_F(Machine, InitEndsAHaltAndEachSipiStartsOnce) {
+  build(2);
+  put(0x8000, Code{0xfe, 0x06, 0x00, 0x50, 0xf4});  // 16-bit: inc byte [counter]; hlt
+  prepare(kHlt);
+  machine->resume();
+  for (u8 starts = 1; starts <= 3; ++starts) {
+    machine->fabric().deliver({.destination = 1, .delivery_mode = devices::DeliveryMode::Init});
+    ASSERT_TRUE(becomes(1, VcpuActivity::WaitsForSipi)) << +starts;
+    usleep(1000);
+    EXPECT_EQ(counter(), starts - 1) << "an old SIPI has started it";
+    machine->fabric().deliver({.destination = 1, .delivery_mode = devices::DeliveryMode::StartUp, .vector = 8});
+    ASSERT_TRUE(becomes(1, VcpuActivity::Halted)) << +starts;
+    EXPECT_EQ(counter(), starts);
+  }
+}
+
 TEST_F(Machine, TrapFlagTrapsAfterEachInstruction) {
   // The handler counts and clears TF in the frame at the third trap.
   put(kCode + 0x1000, count() + Code{0x80, 0x3d} + u32_bytes(kCounter) + Code{3} + Code{0x72, 0x08} +
