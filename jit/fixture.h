@@ -1,6 +1,7 @@
 // Test fixture: one vCPU in 64-bit mode on identity-mapped memory, with no machine around it.
 #pragma once
 #include <cstring>
+#include <functional>
 
 #include "emu/base/assert.h"
 #include "jit/engine.h"
@@ -16,11 +17,15 @@
 namespace pangea::jit {
 class NoIo final : public x86::IoPort {
  public:
-  u32 pio_read(u16, unsigned) override { return ~0u; }
+  u32 pio_read(u16, unsigned) override {
+    if (on_pio_read) on_pio_read();
+    return ~0u;
+  }
   void pio_write(u16, unsigned, u32 v) override { last_write = v; }
   u64 mmio_read(Gpa a, unsigned) override { return mmio_base + a.v; }
   void mmio_write(Gpa, unsigned, u64 v) override { last_write = v; }
   u64 last_write = 0, mmio_base = 0;
+  std::function<void()> on_pio_read;
 };
 class CountingTsc final : public x86::TscPort {
  public:

@@ -222,5 +222,37 @@ TEST_F(SmallCache, IsNotEmptiedUnderAnother) {
   EXPECT_EQ(other->state().gpr[3], 0u);
   EXPECT_TRUE((other->state().rip & ~u64{15}) == kLoop || (other->state().rip & ~u64{15}) == kThere);
 }
+
+TEST_F(SmallCache, IsKeptForWhoWillComeBackFromADevice) {
+  std::atomic<bool> inside{false}, answered{false};
+  f.io.on_pio_read = [&] {
+    inside.store(true);
+    eventually([&] { return answered.load(); });
+  };
+  const u8 in[] = {0xec, 0xb8, 7, 0, 0, 0, 0xf4};  // in al, dx; mov eax, 7; hlt
+  f.load(in, sizeof in, kLoop);
+  start(kLoop);
+  ASSERT_TRUE(eventually([&] { return inside.load(); }));
+  LOAD(f, fills_cache);
+  std::thread filler([&] {
+    f.vcpu->unpark();
+    Outcome o = Outcome::Next;
+    while (o == Outcome::Next) {
+      f.vcpu->state().exit_request.store(0);
+      f.vcpu->safepoint();
+      o = f.engine->run(*f.vcpu);
+    }
+    f.vcpu->park();
+  });
+  EXPECT_TRUE(eventually([&] { return other->exit_request().load() != 0; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(f.engine->stats().cache_flushes, 0u);
+  answered.store(true);
+  filler.join();
+  EXPECT_GE(f.engine->stats().cache_flushes, 8u);
+  EXPECT_TRUE(eventually([&] { return ended.load(); }));
+  stop();
+  EXPECT_EQ(other->state().gpr[0], 7u);
+}
 }  // namespace
 }  // namespace pangea::jit
