@@ -52,6 +52,17 @@ class TwoVcpus : public testing::Test {
     other->exit_request().store(1);
     if (thread_.joinable()) thread_.join();
   }
+  /// The first vCPU runs, on the calling thread, until it has more to say than that it goes on. Running still.
+  Outcome run_first() {
+    f.vcpu->unpark();
+    Outcome o = Outcome::Next;
+    while (o == Outcome::Next) {
+      f.vcpu->state().exit_request.store(0);
+      f.vcpu->safepoint();
+      o = f.engine->run(*f.vcpu);
+    }
+    return o;
+  }
   u64 counter() { return std::atomic_ref(*reinterpret_cast<u64*>(f.at(kCounter))).load(); }
   bool drops_at_once(u64 gpa) {
     const auto done = std::make_shared<std::atomic<bool>>(false);
@@ -81,12 +92,7 @@ class Writer : public TwoVcpus {
     EXPECT_EQ(tlb_fill(*other, Fixture::kCode + 0x800, 8, Access::Write), Outcome::Next);
     EXPECT_TRUE(may_write());
     thread = std::thread([this] {
-      f.vcpu->unpark();
-      do {
-        f.vcpu->state().exit_request.store(0);
-        f.vcpu->safepoint();
-        outcome = f.engine->run(*f.vcpu);
-      } while (outcome == Outcome::Next);
+      outcome = run_first();
       done.store(true);
     });
     EXPECT_TRUE(eventually([this] { return other->exit_request().load() != 0; }));
@@ -201,13 +207,7 @@ TEST_F(SmallCache, IsNotEmptiedUnderAnother) {
   LOAD(f, fills_cache);
   VcpuState& s = f.vcpu->state();
   s.gpr[0] = s.gpr[3] = 0;
-  f.vcpu->unpark();
-  Outcome o = Outcome::Next;
-  while (o == Outcome::Next) {
-    s.exit_request.store(0);
-    f.vcpu->safepoint();
-    o = f.engine->run(*f.vcpu);
-  }
+  const Outcome o = run_first();
   f.vcpu->note_may_hold(page_of(Gpa{Fixture::kData + kPageSize}));
   EXPECT_FALSE(drops_at_once(Fixture::kData + kPageSize)) << "it still runs, whoever emptied the cache";
   f.vcpu->park();
@@ -235,13 +235,7 @@ TEST_F(SmallCache, IsKeptForWhoWillComeBackFromADevice) {
   ASSERT_TRUE(eventually([&] { return inside.load(); }));
   LOAD(f, fills_cache);
   std::thread filler([&] {
-    f.vcpu->unpark();
-    Outcome o = Outcome::Next;
-    while (o == Outcome::Next) {
-      f.vcpu->state().exit_request.store(0);
-      f.vcpu->safepoint();
-      o = f.engine->run(*f.vcpu);
-    }
+    EXPECT_EQ(run_first(), Outcome::Halt);
     f.vcpu->park();
   });
   EXPECT_TRUE(eventually([&] { return other->exit_request().load() != 0; }));
