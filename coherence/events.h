@@ -39,7 +39,7 @@ struct Retired {
   AgentId agent = kNoAgent;
 };
 
-/// A decoded message of a peer. `has_page`: a raw frame of exactly kPageSize bytes came with it.
+/// A decoded message of a peer. `has_page`: a payload of exactly kPageSize bytes came with it.
 struct Message {
   NodeId from;
   Msg msg;
@@ -74,7 +74,7 @@ using Event = std::variant<LocalRequest, DmaClaim, Retired, Message, Surrendered
 
 // ---------------------------------------------------------------- actions
 
-/// Send `msg` to another node (never to this one). When `with_page`, the page's bytes go as a raw frame; they must be
+/// Send `msg` to another node (never to this one). When `with_page`, the page's bytes go as its payload; they must be
 /// read from the frame before the action returns (a later action may overwrite it). A sender that finds them all zero
 /// may send Payload::Zero and no frame instead.
 struct Send {
@@ -92,7 +92,7 @@ struct Surrender {
 };
 
 enum class FillSource : u8 {
-  Message,  // the raw frame of the message this step handled
+  Message,  // the payload of the message this step handled
   Zero,     // the page's content is all zero
   Claim,    // content is the claimer's to define: fill with zeros
 };

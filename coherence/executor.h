@@ -13,7 +13,7 @@ namespace pangea::coherence {
 class ProtocolHost {
  public:
   virtual ~ProtocolHost() = default;
-  /// Queue `msg` for `to`. `page`: kPageSize bytes to go as a raw frame, or null. Copy them before returning.
+  /// Queue `msg` for `to`. `page`: kPageSize bytes to go as the payload, or null. Copy them before returning.
   virtual void send(NodeId to, const Msg& msg, const u8* page) = 0;
   /// Lower this node's right (see Surrender). True: already done, no derived copy exists. False: the host calls
   /// Executor::surrendered() later.
@@ -42,7 +42,7 @@ class Executor {
   void local_request(u64 now_ns, PageNumber page, Access access, AgentId agent, u64 place = 0);
   void dma_claim(u64 now_ns, PageNumber page, AgentId agent);
   void retired(u64 now_ns, AgentId agent);
-  /// `page`: the raw frame of kPageSize bytes that came with the message, or null.
+  /// `page`: the payload of kPageSize bytes that came with the message, or null.
   void message(u64 now_ns, NodeId from, const Msg& msg, const u8* page);
   void surrendered(u64 now_ns, PageNumber page, u32 token, bool used = true);
   /// Gives up the frame of `page`, where that can be; `move`: if need be by handing the page to another node. False:

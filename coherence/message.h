@@ -1,4 +1,4 @@
-// What nodes say to each other about pages. A message is a small header; page bytes travel beside it as a raw frame.
+// What nodes say to each other about pages. A message is a small header; page bytes follow it as the payload.
 //
 //   Request     requester -> home     I need this page (have: the version of the bytes in my frame)
 //   Fetch       home -> holder        Lower your right to `keep`, then send the requester its grant
@@ -32,7 +32,7 @@ enum class Want : u8 {
 /// What a grant brings, or a fetch asks the holder to send.
 enum class Payload : u8 {
   None,  // the requester's bytes are current
-  Page,  // the page's bytes follow in a raw frame of kPageSize bytes
+  Page,  // the page's bytes follow as a payload of kPageSize bytes
   Zero,  // the page is all zero; nothing follows
 };
 

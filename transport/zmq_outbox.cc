@@ -1,7 +1,5 @@
 #include "transport/zmq_outbox.h"
 
-#include <cstring>
-
 namespace pangea::transport {
 
 bool Outbox::send(u64 guest_time, Bytes header, Bytes payload) {
