@@ -102,6 +102,7 @@ bool Directory::read(PageNumber page, const Pending& p, DirectoryEntry e) {
   if (e.modified || (p.have != e.version && e.owner != DirectoryEntry::kNobody)) {
     if (e.owner == p.node.v) return false;
     m.payload = Payload::Page;
+    m.have = p.have;
     granter = NodeId{e.owner};
   } else {
     m.kind = MsgKind::Grant;  // its bytes are current or zero, and nobody writes
@@ -131,6 +132,7 @@ bool Directory::write(PageNumber page, const Pending& p, DirectoryEntry e) {
   Msg m{.kind = MsgKind::Fetch, .want = p.want, .page = page, .requester = p.node, .serial = p.serial};
   m.version = e.version + 1;
   m.payload = needs_page ? Payload::Page : zero ? Payload::Zero : Payload::None;
+  if (needs_page) m.have = p.have;
   const u64 others = holders & ~bit_of(granter);
   m.nodes = others;
   if (holders == 0 || zero) m.kind = MsgKind::Grant;  // the home itself has nothing to lower
@@ -139,6 +141,7 @@ bool Directory::write(PageNumber page, const Pending& p, DirectoryEntry e) {
   order_grant(page, granter, m);
   m.kind = MsgKind::Invalidate;
   m.payload = Payload::None;
+  m.have = 0;
   m.nodes = 0;
   for (u64 rest = others; rest != 0; rest &= rest - 1) s_.post(NodeId{static_cast<u16>(std::countr_zero(rest))}, m);
   return true;

@@ -16,7 +16,12 @@ bool is_zero(const u8* page) {
 }  // namespace
 
 Executor::Executor(Config config, ProtocolHost& host, NodeChecker* checker)
-    : self_(config.self), homes_(config.homes), protocol_(std::move(config)), host_(host), checker_(checker) {}
+    : self_(config.self),
+      homes_(config.homes),
+      host_(host),
+      checker_(checker),
+      twins_(config.twins),
+      protocol_(std::move(config)) {}
 
 void Executor::local_request(u64 now_ns, PageNumber page, Access access, AgentId agent, u64 place) {
   run(now_ns, LocalRequest{page, access, agent, place}, {});
@@ -44,9 +49,10 @@ void Executor::surrendered(u64 now_ns, PageNumber page, u32 token, bool used) {
   run(now_ns, Surrendered{page, token, used, zero}, {});
 }
 
-void Executor::message(u64 now_ns, NodeId from, const Msg& msg, const u8* page) {
+void Executor::message(u64 now_ns, NodeId from, const Msg& msg, std::span<const u8> payload) {
+  PANGEA_ASSERT(payload_fits(msg, payload));
   PANGEA_LOG(coherence, "node {} <- {}: {}", self_.v, from.v, to_string(msg));
-  run(now_ns, Message{from, msg, page != nullptr}, {page, msg.checksum});
+  run(now_ns, Message{from, msg, !payload.empty()}, {payload, msg.checksum});
 }
 
 void Executor::run(u64 now_ns, const Event& event, Incoming in) {
@@ -68,13 +74,19 @@ void Executor::run(u64 now_ns, const Event& event, Incoming in) {
 
 void Executor::carry_out(const Send& send, Incoming) {
   Msg msg = send.msg;
-  const u8* page = nullptr;
+  std::span<const u8> payload;
   if (send.with_page) {
-    page = host_.frame(msg.page);
+    const u8* page = host_.frame(msg.page);
     if (checker_) msg.checksum = page_checksum(page);
+    const u8* before = twins_.find(msg.page, msg.have);
+    msg.have = 0;
     if (is_zero(page)) {
       msg.payload = Payload::Zero;
-      page = nullptr;
+    } else if (const usize n = before ? write_changes(before, page, scratch_) : 0) {
+      msg.have = send.msg.have;
+      payload = {scratch_.data(), n};
+    } else {
+      payload = {page, kPageSize};
     }
   }
   if (checker_ && msg.kind == MsgKind::Grant && msg.payload == Payload::Zero) msg.checksum = page_checksum(nullptr);
@@ -83,7 +95,7 @@ void Executor::carry_out(const Send& send, Incoming) {
   // Computed before the right became visible: by now agents may write.
   if (checker_ && msg.kind == MsgKind::Done) msg.checksum = installed_checksum_;
   PANGEA_LOG(coherence, "node {} -> {}: {}", self_.v, send.to.v, to_string(msg));
-  host_.send(send.to, msg, page);
+  host_.send(send.to, msg, payload);
 }
 
 void Executor::carry_out(const Surrender& s, Incoming) {
@@ -92,8 +104,20 @@ void Executor::carry_out(const Surrender& s, Incoming) {
   if (host_.surrender(s.page, s.keep, s.token)) done_at_once_.push_back({s.page, s.token, used});
 }
 
+/// The kPageSize bytes that `payload` makes of our frame, which is Invalid and of the version that the payload builds
+/// on.
+const u8* Executor::whole(PageNumber page, std::span<const u8> payload) {
+  if (payload.size() == kPageSize) return payload.data();
+  if (const u8* frame = host_.frame(page))
+    std::memcpy(scratch_.data(), frame, kPageSize);
+  else
+    scratch_.fill(0);
+  apply_changes(payload, scratch_.data());
+  return scratch_.data();
+}
+
 void Executor::carry_out(const Fill& fill, Incoming in) {
-  host_.fill(fill.page, fill.source == FillSource::Message ? in.page : nullptr);
+  host_.fill(fill.page, fill.source == FillSource::Message ? whole(fill.page, in.payload) : nullptr);
   if (!checker_) return;
   if (fill.source == FillSource::Claim)
     checker_->claimed(fill.page);
@@ -115,6 +139,11 @@ void Executor::carry_out(const Install& install, Incoming) {
   }
   PANGEA_LOG(coherence, "node {} installs page {:#x} {} v{}", self_.v, install.page.v, to_string(install.right),
              install.version);
+  // Its own agents write from now on; until then the frame has the bytes of the version before. Nobody has those of a
+  // page that was claimed, and version 0 is no more than zeros.
+  const u8* frame = host_.frame(install.page);
+  if (install.want == Want::Write && install.version > 1 && frame)
+    twins_.keep(install.page, install.version - 1, frame);
   host_.install(install.page, install.right);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 
+#include "coherence/changes.h"
 #include "coherence/checker.h"
 #include "coherence/protocol.h"
 
@@ -13,8 +14,8 @@ namespace pangea::coherence {
 class ProtocolHost {
  public:
   virtual ~ProtocolHost() = default;
-  /// Queue `msg` for `to`. `page`: kPageSize bytes to go as the payload, or null. Copy them before returning.
-  virtual void send(NodeId to, const Msg& msg, const u8* page) = 0;
+  /// Queue `msg` for `to`, with `payload`, at most a page, unless it is empty. Copy that before returning.
+  virtual void send(NodeId to, const Msg& msg, std::span<const u8> payload) = 0;
   /// Lower this node's right (see Surrender). True: already done, no derived copy exists. False: the host calls
   /// Executor::surrendered() later.
   virtual bool surrender(PageNumber page, Right keep, u32 token) = 0;
@@ -42,8 +43,8 @@ class Executor {
   void local_request(u64 now_ns, PageNumber page, Access access, AgentId agent, u64 place = 0);
   void dma_claim(u64 now_ns, PageNumber page, AgentId agent);
   void retired(u64 now_ns, AgentId agent);
-  /// `page`: the payload of kPageSize bytes that came with the message, or null.
-  void message(u64 now_ns, NodeId from, const Msg& msg, const u8* page);
+  /// `payload`: what came with the message; it must fit (payload_fits, asserted).
+  void message(u64 now_ns, NodeId from, const Msg& msg, std::span<const u8> payload);
   void surrendered(u64 now_ns, PageNumber page, u32 token, bool used = true);
   /// Gives up the frame of `page`, where that can be; `move`: if need be by handing the page to another node. False:
   /// nothing was begun.
@@ -59,10 +60,11 @@ class Executor {
  private:
   /// What came with the message of the step under way.
   struct Incoming {
-    const u8* page = nullptr;
+    std::span<const u8> payload;
     u64 checksum = 0;
   };
   void run(u64 now_ns, const Event& event, Incoming in);
+  const u8* whole(PageNumber page, std::span<const u8> payload);
   void carry_out(const Send& send, Incoming in);
   void carry_out(const Surrender& surrender, Incoming in);
   void carry_out(const Fill& fill, Incoming in);
@@ -73,9 +75,11 @@ class Executor {
 
   NodeId self_;
   HomeMap homes_;
-  Protocol protocol_;
   ProtocolHost& host_;
   NodeChecker* checker_;
+  Twins twins_;
+  Protocol protocol_;
+  std::array<u8, kPageSize> scratch_;  // a page that is put together, or what changed of one that is sent
   Actions actions_;
   std::vector<Surrendered> done_at_once_;  // hand-overs the host finished inside surrender()
   u64 installed_checksum_ = 0;             // of the last Install, before agents could write

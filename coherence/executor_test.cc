@@ -1,4 +1,5 @@
 // What the executor tells the checker: nothing that is wrong in an honest cluster, and enough to see each kind of lie.
+// What it sends of a page.
 #include "coherence/executor.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +21,7 @@ class Host final : public ProtocolHost {
  public:
   Host(Cluster& net, Config config)
       : checker(config.self), executor(config, *this, &checker), net_(net), self_(config.self) {}
-  void send(NodeId to, const Msg& msg, const u8* page) override;
+  void send(NodeId to, const Msg& msg, std::span<const u8> payload) override;
   bool surrender(PageNumber page, Right keep, u32) override { return rights[page.v] = keep, true; }
   bool used(PageNumber) override { return true; }
   void fill(PageNumber page, const u8* bytes) override {
@@ -51,7 +52,7 @@ class Host final : public ProtocolHost {
 
 class Cluster {
  public:
-  explicit Cluster(unsigned nodes = 3) {
+  explicit Cluster(unsigned nodes = 3, unsigned twins = 64) {
     std::vector<HomeRange> ranges;
     for (u16 n = 0; n < nodes; ++n) ranges.push_back({PageNumber{u64{16} * n}, 16, NodeId{n}});
     for (u16 n = 0; n < nodes; ++n) {
@@ -62,6 +63,7 @@ class Cluster {
       c.max_hold_ns = 0;
       c.migratory = false;
       c.prefetch_max = 0;
+      c.twins = twins;
       hosts.push_back(std::make_unique<Host>(*this, c));
     }
   }
@@ -74,7 +76,7 @@ class Cluster {
     for (; !sent.empty(); sent.pop_front()) {
       Sent& s = sent.front();
       if (unchecked && s.msg.kind == MsgKind::Grant) s.msg.checksum = 0;
-      hosts[s.to.v]->executor.message(0, s.from, s.msg, s.page.empty() ? nullptr : s.page.data());
+      hosts[s.to.v]->executor.message(0, s.from, s.msg, s.page);
     }
   }
   Host& at(usize n) { return *hosts[n]; }
@@ -105,10 +107,12 @@ class Cluster {
   std::vector<std::unique_ptr<Host>> hosts;
   std::deque<Sent> sent;
   bool unchecked = false;  // grants carry no checksum
+  Sent grant;              // the last one
 };
 
-void Host::send(NodeId to, const Msg& msg, const u8* page) {
-  net_.sent.push_back({self_, to, msg, page ? std::vector<u8>(page, page + kPageSize) : std::vector<u8>{}});
+void Host::send(NodeId to, const Msg& msg, std::span<const u8> payload) {
+  net_.sent.push_back({self_, to, msg, std::vector<u8>(payload.begin(), payload.end())});
+  if (msg.kind == MsgKind::Grant) net_.grant = net_.sent.back();
 }
 
 using Seen = std::vector<u64>;
@@ -129,6 +133,18 @@ TEST(ExecutorChecks, AnHonestClusterHasNothingToReport) {
       }
       ASSERT_EQ(net.seen(), kNobody) << i << ": " << net.at(n).checker.violations();
     }
+}
+
+TEST(ExecutorChecks, ChangesOfOtherBytesThanTheSender) {
+  Cluster net;
+  net.write(0, 1);
+  net.read(1);
+  net.write(0, 2);
+  net.change(1);  // while nobody may
+  net.at(0).frames[kPage.v].fill(1);
+  net.at(0).frames[kPage.v][1000] = 3;
+  net.read(1);
+  EXPECT_GE(net.seen()[1], 1u);
 }
 
 TEST(ExecutorChecks, BytesThatChangeOnTheWay) {
@@ -188,6 +204,97 @@ TEST(ExecutorChecks, AHomeThatGrantsOtherBytesThanBefore) {
   net.change(0);
   net.read(2);
   EXPECT_EQ(net.seen(), (Seen{1, 0, 0}));
+}
+
+/// What the last grant brought: the version it builds on and the bytes of its payload.
+using Brought = std::pair<u64, usize>;
+Brought brought(const Cluster& net) { return {net.grant.msg.have, net.grant.page.size()}; }
+constexpr usize kOneLine = 8 + 64;
+
+TEST(ExecutorSends, WhatChangedToWhoHasTheBytesBefore) {
+  Cluster net;
+  net.write(0, 1);  // version 1
+  net.read(1);
+  EXPECT_EQ(brought(net), Brought(0, kPageSize)) << "it had nothing";
+  for (unsigned round = 0; round < 5; ++round) {
+    net.write(0, 1);
+    net.at(0).frames[kPage.v][5] = static_cast<u8>(10 + round);
+    net.write(1, 1);
+    EXPECT_EQ(brought(net), Brought(1 + 2 * round, kOneLine)) << "before a writer";
+    net.at(1).frames[kPage.v][5] = static_cast<u8>(20 + round);
+    net.read(0);
+    EXPECT_EQ(brought(net), Brought(2 + 2 * round, kOneLine)) << "before a reader";
+    EXPECT_EQ(net.at(0).frames[kPage.v], net.at(1).frames[kPage.v]);
+  }
+  EXPECT_EQ(net.seen(), kNobody);
+}
+
+TEST(ExecutorSends, TheWholePageToWhoHasOlderBytes) {
+  Cluster net;
+  net.write(0, 1);
+  net.read(1), net.read(2);
+  net.write(0, 2);  // version 2
+  net.write(1, 2);  // version 3
+  net.change(1);
+  net.read(2);
+  EXPECT_EQ(brought(net), Brought(0, kPageSize)) << "version 1 is not what node 1 began with";
+  net.read(0);
+  EXPECT_EQ(brought(net), Brought(2, kOneLine));
+  EXPECT_EQ(net.seen(), kNobody);
+}
+
+TEST(ExecutorSends, TheWholePageWhereMostOfItChanged) {
+  Cluster net;
+  net.write(0, 1);
+  net.read(1);
+  net.write(0, 2);
+  net.read(1);
+  EXPECT_EQ(brought(net), Brought(0, kPageSize));
+  EXPECT_EQ(net.seen(), kNobody);
+}
+
+TEST(ExecutorSends, TheWholePageAfterAClaim) {
+  Cluster net;
+  net.write(0, 1);
+  net.read(1);
+  net.claim(0, 1);
+  net.change(0);
+  net.read(1);
+  EXPECT_EQ(brought(net), Brought(0, kPageSize)) << "nobody had the bytes before as they were";
+  EXPECT_EQ(net.seen(), kNobody);
+}
+
+TEST(ExecutorSends, NothingOfAPageThatBecameZero) {
+  Cluster net;
+  net.write(0, 1);
+  net.read(1);
+  net.write(0, 0);
+  net.read(1);
+  EXPECT_EQ(net.grant.msg.payload, Payload::Zero);
+  EXPECT_EQ(brought(net), Brought(0, 0));
+  EXPECT_EQ(net.at(1).frames[kPage.v], Frame{});
+}
+
+TEST(ExecutorSends, WholePagesWithoutTwins) {
+  Cluster net(3, 0);
+  net.write(0, 1);
+  net.read(1);
+  net.write(0, 1);
+  net.change(0);
+  net.read(1);
+  EXPECT_EQ(brought(net), Brought(0, kPageSize));
+}
+
+TEST(ExecutorSends, TheWholePageToWhoGaveItsFrameBack) {
+  Cluster net;
+  net.write(0, 1);
+  net.read(1);
+  net.write(0, 1);
+  net.change(0);
+  ASSERT_TRUE(net.at(1).executor.give_up(0, kPage, false));
+  net.read(1);
+  EXPECT_EQ(brought(net), Brought(0, kPageSize));
+  EXPECT_EQ(net.at(0).frames[kPage.v], net.at(1).frames[kPage.v]);
 }
 }  // namespace
 }  // namespace pangea::coherence

@@ -23,6 +23,7 @@ usize encode(const Msg& msg, std::span<u8> out) {
   h.set_version(msg.version);
   h.set_nodes(msg.nodes);
   h.set_checksum(msg.checksum);
+  h.set_have(msg.have);
   const usize size = h.ByteSizeLong();
   PANGEA_ASSERT(size <= kMaxEncodedMsg);  // the sum of the fields' greatest sizes is below it
   h.SerializeWithCachedSizesToArray(out.data());
@@ -59,6 +60,7 @@ Result<Msg> decode(std::span<const u8> bytes, unsigned nodes, PageNumber pages_e
   m.version = h.version();
   m.nodes = h.nodes();
   m.checksum = h.checksum();
+  m.have = h.have();
   return m;
 }
 
@@ -82,6 +84,7 @@ std::string to_string(const Msg& msg) {
   std::string s =
       fmt::format("{} page {:#x} {} {}#{} v{}{}", name(kKinds, msg.kind), msg.page.v, name(kWants, msg.want),
                   msg.requester.v, msg.serial, msg.version, name(kPayloads, msg.payload));
+  if (msg.have != 0) s += fmt::format(" since v{}", msg.have);
   if (msg.nodes != 0) {
     s += " acks";
     for (u64 m = msg.nodes; m != 0; m &= m - 1) s += fmt::format(" {}", std::countr_zero(m));

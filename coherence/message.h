@@ -32,7 +32,7 @@ enum class Want : u8 {
 /// What a grant brings, or a fetch asks the holder to send.
 enum class Payload : u8 {
   None,  // the requester's bytes are current
-  Page,  // the page's bytes follow as a payload of kPageSize bytes
+  Page,  // the page's bytes follow as a payload: all kPageSize, or what the requester lacks of them (Msg::have)
   Zero,  // the page is all zero; nothing follows
 };
 
@@ -48,7 +48,9 @@ struct Msg {
                            // Offer, Refuse: of the offer
   u64 version = 0;         // Request: of the requester's bytes. Otherwise: of the requester's copy once granted
   u64 nodes = 0;           // Fetch, Grant: bit n set: node n will send the requester an Ack
-  u64 checksum = 0;        // Grant, Done: of the bytes, when the checker is on; else 0
+  u64 checksum = 0;        // Grant, Done: of the page's bytes, when the checker is on; else 0
+  u64 have = 0;            // Fetch: version of the requester's bytes. Grant with a page: the payload holds what has
+                           // changed since that version (changes.h); 0: it is the whole page
   bool operator==(const Msg&) const = default;
 };
 

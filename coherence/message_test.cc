@@ -18,6 +18,7 @@ Msg sample() {
   m.version = ~u64{0};
   m.nodes = 0xb;
   m.checksum = ~u64{0};
+  m.have = ~u64{0};
   return m;
 }
 

@@ -38,6 +38,9 @@
 // Versions. 64 bits, counted up by each grant of write rights. A frame keeps its bytes and their version when its page
 // is lost, so "same version" means "same bytes" and a grant then carries none. Version 0 is the untouched page: zeros,
 // on every node, without anyone having said so. A holder that finds its page all zero says so instead of sending it.
+// And one that still has the bytes of the version that the requester has (before it writes to a page, a node keeps a
+// copy) sends what has changed since; changes.h. For the roles here that is the page all the same: the executor takes
+// it apart and puts it together, and all a requester looks at is that the changes are of the bytes in its frame.
 //
 // Hand-over. A holder may answer only when no vCPU can use its old right any more (DESIGN invariant 2). The protocol
 // asks with Surrender, the host answers with Surrendered when all safepoints have passed, however late. In between the
@@ -60,7 +63,7 @@
 // their request times out, which ends the machine with its name; it cannot crash a node or tear a page.
 //
 // What is left open on purpose: messages speak of (page, offset, length) and of what is wanted, so that a later version
-// can ship an operation to the owner, or move less than a page.
+// can ship an operation to the owner, or move rights to less than a page.
 #include "coherence/protocol.h"
 
 #include <fmt/format.h>

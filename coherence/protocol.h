@@ -23,8 +23,10 @@ struct Config {
   u64 max_hold_ns = 2'000'000;  // and at most this long for agents that do not report Retired
   u64 request_timeout_ns = 60'000'000'000;  // a request unanswered for so long is fatal; 0: never
   u64 max_frames = 0;                       // pages this node may hold at a time; 0: any number
-  u64 spare_frames = 0;      // of these, kept free for its own agents: it takes in no page that would leave fewer
-  unsigned max_offers = 16;  // pages offered to other nodes at a time
+  u64 spare_frames = 0;   // of these, kept free for its own agents: it takes in no page that would leave fewer
+  unsigned twins = 2048;  // pages of which the bytes before the last write are kept, so that a node that has those is
+                          // sent what changed; 0: pages go whole. kPageSize bytes each, beyond max_frames
+  unsigned max_offers = 16;              // pages offered to other nodes at a time
   u64 refused_pause_ns = 1'000'000;      // after all nodes have refused a page, until the next is offered
   u64 refused_fatal_ns = 2'000'000'000;  // all refused for so long, and no frame came free: fatal; 0: never
 };

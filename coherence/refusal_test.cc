@@ -224,6 +224,7 @@ TEST(Refusal, GrantsToReaders) {
       {impossible("acknowledgements", [](Message& m) { m.msg.nodes = 1; }),
        impossible("an older version", [](Message& m) { m.msg.version = 0; }),
        impossible("bytes that are here", [](Message& m) { m.msg.version = 1; }),
+       impossible("changes of other bytes", [](Message& m) { m.msg.have = 2; }),
        impossible("other bytes are current", [](Message& m) { m.msg.payload = Payload::None, m.has_page = false; })});
   EXPECT_EQ(net.right(1, kPage.v), Right::Read);
 }

@@ -170,6 +170,8 @@ bool Requester::grant_fits(const Msg& msg, const Outstanding& o) const {
   switch (msg.payload) {
     case Payload::None: return msg.want == Want::Claim || content == ours;
     case Payload::Page:
+      if (msg.have != 0 && msg.have != ours) return false;  // changes of other bytes
+      [[fallthrough]];
     case Payload::Zero: return msg.want != Want::Claim && content > ours && right == Right::None;
   }
   return false;
@@ -184,6 +186,7 @@ void Requester::accept(const Msg& msg, Outstanding& o) {
     const bool zero = msg.payload == Payload::Zero;
     s_.out->push_back(Fill{msg.page, zero ? FillSource::Zero : FillSource::Message});
     (zero ? s_.stats.installs_zero : s_.stats.installs_page)++;
+    if (!zero && msg.have != 0) s_.stats.installs_changes++;
   } else if (msg.want == Want::Claim && s_.local.right(msg.page) == Right::None) {
     s_.out->push_back(Fill{msg.page, FillSource::Claim});
     s_.stats.installs_claimed++;

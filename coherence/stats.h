@@ -32,6 +32,7 @@ struct Stats {
   u64 prefetches = 0;         // pages asked for before anybody waited
   u64 requests_sent = 0;      // to other nodes
   u64 installs_page = 0;      // grants that carried bytes
+  u64 installs_changes = 0;   // ... of those, only what had changed
   u64 installs_zero = 0;      // grants of zero pages, no bytes
   u64 installs_current = 0;   // grants without bytes because ours were current
   u64 installs_claimed = 0;   // DMA claims, no bytes

@@ -99,6 +99,7 @@ class Victim {
     if (prng_.chance(1, 10)) m.msg.version = prng_.next();
     if (prng_.chance(1, 4)) m.msg.nodes = prng_.below(1 << kLiarNodes);
     if (prng_.chance(1, 50)) m.msg.nodes = prng_.next();
+    if (prng_.chance(1, 4)) m.msg.have = prng_.below(3);
     m.has_page = (m.msg.kind == MsgKind::Grant && m.msg.payload == Payload::Page) != prng_.chance(1, 10);
     return m;
   }

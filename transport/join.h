@@ -42,7 +42,7 @@ struct NodeOffer {
 };
 inline constexpr usize kFeatureWordsMax = 256;
 /// Changes whenever anything that nodes say to each other changes its meaning.
-inline constexpr u32 kProtocolVersion = 5;
+inline constexpr u32 kProtocolVersion = 6;
 
 /// Unit: ns.
 struct JoinTimeouts {

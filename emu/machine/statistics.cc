@@ -46,8 +46,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MemoryStatistics, cap_pages, frames, frames_p
                                    evicted_zero, evicted_dirty, taken_in, offers, offers_refused, frame_waits)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NodeStatistics, id, remote_faults_read, remote_faults_write, ipi_remote, ipis_sent,
                                    bytes_sent, bytes_received, board_accesses, board_accesses_lent, page_wait_s,
-                                   pages_asked_ahead, asked_ahead_in_vain, rss_mib, frames_mib, memory, translations,
-                                   translated_instructions, vcpus, hot_pages)
+                                   pages_asked_ahead, asked_ahead_in_vain, pages_received, pages_received_in_part,
+                                   rss_mib, frames_mib, memory, translations, translated_instructions, vcpus, hot_pages)
 
 NodeStatistics gather(LocalMachine& machine, double running_s) {
   NodeStatistics n;

@@ -64,6 +64,7 @@ struct NodeStatistics {
   u64 board_accesses_lent = 0;  // or here, by registers that it had lent
   double page_wait_s = 0;       // seconds that agents waited for pages, DMA included
   u64 pages_asked_ahead = 0, asked_ahead_in_vain = 0;
+  u64 pages_received = 0, pages_received_in_part = 0;  // with bytes; ... of which only what had changed came
   double rss_mib = 0;     // resident memory of the process
   double frames_mib = 0;  // guest pages in it
   MemoryStatistics memory;

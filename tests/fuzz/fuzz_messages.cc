@@ -1,10 +1,11 @@
 // Everything that reads what a peer sent. First byte: which reader; the rest: the message.
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
-#include "coherence/message.h"
+#include "coherence/changes.h"
 #include "emu/machine/debug/remote_debug.h"
 #include "emu/machine/node/cluster.h"
 #include "emu/machine/node/node_link.h"
@@ -27,6 +28,18 @@ void coherence_message(fuzz::Input& in) {
   const auto again = coherence::decode({bytes, n}, 4, PageNumber{1000});
   PANGEA_FUZZ_CHECK(again && *again == *m);
   PANGEA_FUZZ_CHECK(!coherence::to_string(*m).empty());
+}
+
+/// The payload of a grant.
+void page_changes(fuzz::Input& in) {
+  coherence::Msg grant{.kind = coherence::MsgKind::Grant, .payload = coherence::Payload::Page};
+  grant.have = in.get<u8>();
+  const auto payload = in.rest();
+  if (!coherence::payload_fits(grant, payload) || grant.have == 0 || payload.empty()) return;
+  std::vector<u8> before(kPageSize, 0x5a), after = before;
+  coherence::apply_changes(payload, after.data());
+  std::array<u8, coherence::kChangesMax> again;
+  PANGEA_FUZZ_CHECK(coherence::write_changes(before.data(), after.data(), again) <= payload.size());
 }
 
 /// A stream of frames on one channel: lengths first, so that mutations keep later frames whole.
@@ -100,10 +113,11 @@ void machine_messages(fuzz::Input& in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t size) {
   fuzz::Input in(data, size);
-  switch (in.below(4)) {
+  switch (in.below(5)) {
     case 0: coherence_message(in); break;
     case 1: frames(in); break;
     case 2: handshake(in); break;
+    case 4: page_changes(in); break;
     default: machine_messages(in); break;
   }
   return 0;

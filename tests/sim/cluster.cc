@@ -41,7 +41,7 @@ void Cluster::on_node(NodeId node, u64 delay_ns, std::function<void()> what) {
   });
 }
 
-void Cluster::transmit(NodeId from, NodeId to, const coherence::Msg& msg, const u8* page) {
+void Cluster::transmit(NodeId from, NodeId to, const coherence::Msg& msg, std::span<const u8> payload) {
   messages_++;
   u64 delay = plan_.latency_ns + prng_.below(plan_.jitter_ns + 1);
   if (prng_.chance(plan_.tail_percent, 100)) delay *= 50;
@@ -51,15 +51,11 @@ void Cluster::transmit(NodeId from, NodeId to, const coherence::Msg& msg, const 
 
   u8 buffer[coherence::kMaxEncodedMsg];
   std::vector<u8> header(buffer, buffer + coherence::encode(msg, buffer));
-  std::shared_ptr<PageBytes> bytes;
-  if (page) {
-    bytes = std::make_shared<PageBytes>();
-    std::memcpy(bytes->data(), page, kPageSize);
-  }
-  queue_.after(free - now(), [this, from, to, header = std::move(header), bytes] {
+  std::vector<u8> bytes(payload.begin(), payload.end());
+  queue_.after(free - now(), [this, from, to, header = std::move(header), bytes = std::move(bytes)] {
     if (!alive(to)) return;
     if (trace_) trace(fmt::format("node {} receives from {}", to.v, from.v));
-    nodes_[to.v]->receive(from, header, bytes.get());
+    nodes_[to.v]->receive(from, header, bytes);
   });
 }
 

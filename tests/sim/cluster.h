@@ -30,7 +30,7 @@ class Cluster {
   /// Runs `what` on `node` after a delay (longer on a slow node), unless the node has died by then.
   void on_node(NodeId node, u64 delay_ns, std::function<void()> what);
   /// Sends over the ordered channel from -> to. Copies the bytes.
-  void transmit(NodeId from, NodeId to, const coherence::Msg& msg, const u8* page);
+  void transmit(NodeId from, NodeId to, const coherence::Msg& msg, std::span<const u8> payload);
   void check_single_writer(PageNumber page);
   void fail(const std::string& text);
   /// A node says that all are full: the end of the run, if it is true.

@@ -85,6 +85,14 @@ MUTATIONS = [
     ('the home does not check what others installed', 'executor.cc', 'm->msg.kind == MsgKind::Done && protocol_', 'false && protocol_'),
     ('the home does not check what it grants', 'executor.cc', 'msg.kind == MsgKind::Grant && msg.nodes == 0', 'false'),
     ('nobody checks what has been handed over', 'executor.cc', 'if (checker_) checker_->surrendered(', 'if (false) checker_->surrendered('),
+    ('a twin counts for the version after it', 'executor.cc', 'twins_.keep(install.page, install.version - 1, frame)', 'twins_.keep(install.page, install.version, frame)'),
+    ('a page that is claimed has a twin', 'executor.cc', 'install.want == Want::Write && install.version > 1 && frame', 'install.version > 1 && frame'),
+    ('changes of whatever bytes are there', 'requester.cc', 'if (msg.have != 0 && msg.have != ours) return false;', ''),
+    ('changes of zeros', 'executor.cc', 'std::memcpy(scratch_.data(), frame, kPageSize);', 'scratch_.fill(0);'),
+    ('twins of another page', 'changes.cc', 'e.page == page && e.version == version', 'e.version == version'),
+    ('twins of another version', 'changes.cc', 'e.page == page && e.version == version', 'e.page == page'),
+    ('the last line never changes', 'changes.cc', 'line < kLines; ++line)', 'line + 1 < kLines; ++line)'),
+    ('the holder hears of another version', 'directory.cc', '    m.have = p.have;\n', '    m.have = p.have + 1;\n'),
     ('holds of another agent are forgotten', 'holds.cc', 'if (a.count == 0) holding_ &= ~bit(agent);', 'if (a.count == 0) holding_ = 0;'),
 ]
 

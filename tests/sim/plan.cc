@@ -38,6 +38,7 @@ Plan Plan::from_seed(u64 seed) {
   p.prefetch_max = r.chance(1, 2) ? pick(1, 16) : 0;
   p.trails = r.chance(1, 2);
   if (r.chance(1, 3)) p.cap(r);
+  p.twins = r.chance(1, 4) ? pick(0, 3) : 64;
   return p;
 }
 
@@ -80,10 +81,11 @@ coherence::HomeMap Plan::homes() const {
 std::string Plan::text() const {
   return fmt::format(
       "seed {}: {} nodes, {} pages, {} agents each with {} instructions of {} pages, max_requests {}, latency {}+{} ns "
-      "({} % slow), migratory {}, prefetch {}, trails {}, safepoint {} ns, hold {}..{} ns, {} % writes, {} % claims, "
+      "({} % slow), migratory {}, prefetch {}, trails {}, twins {}, safepoint {} ns, hold {}..{} ns, {} % writes, {} % "
+      "claims, "
       "{} % drops, {} % given up, {} % zeros{}{}{}{}",
       seed, nodes, pages, agents, instructions, pages_per_instruction, max_requests, latency_ns, jitter_ns,
-      tail_percent, migratory, prefetch_max, trails, safepoint_ns, min_hold_ns, max_hold_ns, write_percent,
+      tail_percent, migratory, prefetch_max, trails, twins, safepoint_ns, min_hold_ns, max_hold_ns, write_percent,
       claim_percent, drop_percent, give_up_percent, zero_percent,
       capped() ? fmt::format(", frames {} ({} spare)", fmt::join(frames, " "), spare_frames) : "",
       too_small ? ", too small" : "", slow_node ? fmt::format(", node {} slow", *slow_node) : "",

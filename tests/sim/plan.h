@@ -20,6 +20,7 @@ struct Plan {
   bool migratory = false;
   unsigned prefetch_max = 0;
   bool trails = false;
+  unsigned twins = 0;
   u64 latency_ns = 1000;      // of a message, at least
   u64 jitter_ns = 1000;       // more, at random
   unsigned tail_percent = 0;  // of messages take fifty times as long

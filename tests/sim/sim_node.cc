@@ -32,6 +32,7 @@ coherence::Config SimNode::config() const {
   c.migratory = plan.migratory;
   c.prefetch_max = plan.prefetch_max;
   c.trails = plan.trails;
+  c.twins = plan.twins;
   c.min_hold_ns = plan.min_hold_ns;
   c.max_hold_ns = plan.max_hold_ns;
   c.request_timeout_ns = 0;  // a cluster that is stuck is to be found stuck
@@ -50,9 +51,9 @@ void SimNode::start() {
 
 // ------------------------------------------------------------------ what the protocol asks of its host
 
-void SimNode::send(NodeId to, const coherence::Msg& msg, const u8* page) {
+void SimNode::send(NodeId to, const coherence::Msg& msg, std::span<const u8> payload) {
   if (cluster_.tracing()) cluster_.trace(fmt::format("node {} -> {}: {}", id_.v, to.v, to_string(msg)));
-  cluster_.transmit(id_, to, msg, page);
+  cluster_.transmit(id_, to, msg, payload);
 }
 
 bool SimNode::surrender(PageNumber page, Right keep, u32 token) {
@@ -173,10 +174,11 @@ void SimNode::drop(PageNumber page) {
   after_step();
 }
 
-void SimNode::receive(NodeId from, const std::vector<u8>& header, const PageBytes* page) {
+void SimNode::receive(NodeId from, const std::vector<u8>& header, const std::vector<u8>& payload) {
   Result<coherence::Msg> msg = coherence::decode(header, cluster_.plan().nodes, cluster_.homes().end());
   PANGEA_ASSERT(msg);
-  executor_.message(cluster_.now(), from, *msg, page ? page->data() : nullptr);
+  PANGEA_ASSERT(coherence::payload_fits(*msg, payload));
+  executor_.message(cluster_.now(), from, *msg, payload);
   after_step();
 }
 

@@ -16,7 +16,7 @@ class SimNode final : public coherence::ProtocolHost {
   SimNode(Cluster& cluster, NodeId id);
 
   // ProtocolHost
-  void send(NodeId to, const coherence::Msg& msg, const u8* page) override;
+  void send(NodeId to, const coherence::Msg& msg, std::span<const u8> payload) override;
   bool surrender(PageNumber page, Right keep, u32 token) override;
   bool used(PageNumber page) override;
   void fill(PageNumber page, const u8* bytes) override;
@@ -38,7 +38,7 @@ class SimNode final : public coherence::ProtocolHost {
 
   // For the cluster
   void start();
-  void receive(NodeId from, const std::vector<u8>& header, const PageBytes* page);
+  void receive(NodeId from, const std::vector<u8>& header, const std::vector<u8>& payload);
   void peer_lost(NodeId node);
   /// The highest right with which anything of this node may touch the page now.
   Right used_right(PageNumber page) const;

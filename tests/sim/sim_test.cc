@@ -49,6 +49,7 @@ TEST(Simulation, EverySeedKeepsTheInvariants) {
       const pangea::coherence::Stats& s = n->executor().protocol().stats();
       sum.transactions += s.transactions;
       sum.installs_page += s.installs_page;
+      sum.installs_changes += s.installs_changes;
       sum.installs_zero += s.installs_zero;
       sum.installs_current += s.installs_current;
       sum.installs_claimed += s.installs_claimed;
@@ -67,11 +68,12 @@ TEST(Simulation, EverySeedKeepsTheInvariants) {
     }
   }
   fmt::print(
-      "{} seeds ({} lose a node): {} steps, {} messages, {} transactions; grants: {} page, {} zero, {} current, "
+      "{} seeds ({} lose a node): {} steps, {} messages, {} transactions; grants: {} page ({} changes), {} zero, {} "
+      "current, "
       "{} claimed; {} invalidations, {} deferred, {} merged, {} refused, {} drops\n",
-      options.last - options.first + 1, lost, steps, messages, sum.transactions, sum.installs_page, sum.installs_zero,
-      sum.installs_current, sum.installs_claimed, sum.invalidations, sum.orders_deferred, sum.local_merged,
-      sum.local_refused, sum.drops);
+      options.last - options.first + 1, lost, steps, messages, sum.transactions, sum.installs_page,
+      sum.installs_changes, sum.installs_zero, sum.installs_current, sum.installs_claimed, sum.invalidations,
+      sum.orders_deferred, sum.local_merged, sum.local_refused, sum.drops);
   fmt::print(
       "{} seeds with caps ({} end full): {} waits for a frame; dropped {} stale, {} zero ({} undone); {} offers, {} "
       "refused, {} taken\n",
@@ -80,9 +82,9 @@ TEST(Simulation, EverySeedKeepsTheInvariants) {
   if (options.last - options.first < 1000) return;
   // A simulation that never reaches a mechanism proves nothing about it.
   for (const u64 n :
-       {sum.installs_page, sum.installs_zero, sum.installs_current, sum.installs_claimed, sum.invalidations,
-        sum.orders_deferred, sum.local_merged, sum.local_refused, sum.drops, sum.frame_waits, sum.drops_stale,
-        sum.drops_zero, sum.offers, sum.offers_refused, sum.offers_taken, lost})
+       {sum.installs_page, sum.installs_changes, sum.installs_zero, sum.installs_current, sum.installs_claimed,
+        sum.invalidations, sum.orders_deferred, sum.local_merged, sum.local_refused, sum.drops, sum.frame_waits,
+        sum.drops_stale, sum.drops_zero, sum.offers, sum.offers_refused, sum.offers_taken, lost})
     EXPECT_GT(n, 100u);
   EXPECT_GT(full, 5u);
   EXPECT_GT(sum.drops_undone, 5u);

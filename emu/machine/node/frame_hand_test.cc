@@ -30,8 +30,8 @@ class Side final : public coherence::ProtocolHost {
         executor(c, *this),
         self_(c.self),
         wire_(wire) {}
-  void send(NodeId to, const Msg& msg, const u8* page) override {
-    wire_.push_back({self_, to, msg, page ? std::vector<u8>(page, page + kPageSize) : std::vector<u8>{}});
+  void send(NodeId to, const Msg& msg, std::span<const u8> payload) override {
+    wire_.push_back({self_, to, msg, std::vector<u8>(payload.begin(), payload.end())});
   }
   bool surrender(PageNumber page, Right keep, u32) override {
     memory.pages.set_right(page, keep);
@@ -90,7 +90,7 @@ class Hands : public testing::Test {
   void settle() {
     for (; !wire.empty(); wire.pop_front()) {
       const Sent& s = wire.front();
-      (s.to.v == 0 ? near : far).executor.message(now, s.from, s.msg, s.page.empty() ? nullptr : s.page.data());
+      (s.to.v == 0 ? near : far).executor.message(now, s.from, s.msg, s.page);
     }
   }
   void get(u64 page, Access access) {

@@ -218,7 +218,10 @@ TEST_F(Forged, PayloadsThatAreNoPageAreDropped) {
   grant.payload = coherence::Payload::Page;
   grant.version = 2;
   for (const usize bytes : {usize{1}, kPageSize - 1, kPageSize + 1}) answer(grant, bytes);
-  EXPECT_EQ(a->gate.stats().malformed, 3u);
+  grant.have = 1;  // changes then
+  for (const usize bytes : {usize{7}, usize{8}, usize{71}, kPageSize}) answer(grant, bytes);
+  grant.have = 0;
+  EXPECT_EQ(a->gate.stats().malformed, 7u);
   EXPECT_FALSE(memory(a).pages.may(kRemote, Access::Read));
   answer(grant, kPageSize);
   thread.join();

@@ -60,6 +60,8 @@ void NodeLink::complete(NodeStatistics& s) {
   s.page_wait_s = g.waited_s;
   s.pages_asked_ahead = g.protocol.prefetches;
   s.asked_ahead_in_vain = g.protocol.prefetches_wasted;
+  s.pages_received = g.protocol.installs_page;
+  s.pages_received_in_part = g.protocol.installs_changes;
   s.memory = {.cap_pages = g.max_frames,
               .frames = g.frames,
               .frames_peak = g.protocol.frames_peak,

@@ -157,13 +157,13 @@ void RemoteGate::forget_retired() {
 void RemoteGate::receive(NodeId from, transport::Bytes header, transport::Bytes payload) {
   const auto msg = coherence::decode(header, config_.nodes, config_.homes.end());
   const Section section(*this);
-  if (!msg || (!payload.empty() && payload.size() != kPageSize)) {
+  if (!msg || !coherence::payload_fits(*msg, payload)) {
     ++malformed_;
     PANGEA_LOG(transport, "coherence message from node {} dropped: {}", from.v,
-               msg ? std::string("payload is no page") : msg.error().line());
+               msg ? std::string("payload is neither a page nor changes of one") : msg.error().line());
     return;
   }
-  executor_.message(now(), from, *msg, payload.empty() ? nullptr : payload.data());
+  executor_.message(now(), from, *msg, payload);
 }
 
 void RemoteGate::peer_lost(NodeId node) {
@@ -205,12 +205,11 @@ void RemoteGate::tick_loop() {
 
 // ---------------------------------------------------------------- ProtocolHost
 
-void RemoteGate::send(NodeId to, const Msg& msg, const u8* page) {
+void RemoteGate::send(NodeId to, const Msg& msg, std::span<const u8> payload) {
   u8 header[coherence::kMaxEncodedMsg];
   const usize n = coherence::encode(msg, header);
   // False means that the peer is lost, which the transport tells us by itself.
-  endpoint_.send(to, transport::Channel::Coherence, {header, n},
-                 page ? transport::Bytes{page, kPageSize} : transport::Bytes{});
+  endpoint_.send(to, transport::Channel::Coherence, {header, n}, payload);
 }
 
 void RemoteGate::drop_code(PageNumber page) {

@@ -116,7 +116,7 @@ class RemoteGate final : public PageGate, private coherence::ProtocolHost {
   u64 next_deadline_ns() const { return std::min(executor_.next_deadline_ns(), hand_.due_ns()); }
 
   // ProtocolHost, under mutex_.
-  void send(NodeId to, const coherence::Msg& msg, const u8* page) override;
+  void send(NodeId to, const coherence::Msg& msg, std::span<const u8> payload) override;
   bool surrender(PageNumber page, Right keep, u32 token) override;
   bool used(PageNumber page) override { return memory_.safepoints.used(page); }
   void fill(PageNumber page, const u8* bytes) override;
