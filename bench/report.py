@@ -176,17 +176,23 @@ def print_stats(directory):
 def print_keys(directory):
     """What CURVE adds to a remote page fault: for each node and kind, the median of the rounds' p50 with and without."""
     runs = load_stats(directory)
-    if "open" not in runs or "keys" not in runs:
-        return
-    print("remote page faults of a boot with CURVE keys against the same link without (medians of p50, µs)")
-    for node in range(2):
-        for kind in ("read", "write"):
-            sides = [[entry["p50_us"] for stats in runs[side] for entry in [stats["nodes"][node][f"remote_faults_{kind}"]]
-                      if entry.get("count")] for side in ("keys", "open")]
-            if all(sides):
-                with_keys, without = (statistics.median(values) for values in sides)
-                print(f"  node {node} {kind}: {spread(sides[0])} against {spread(sides[1])}: {with_keys / without:.2f}×")
-    print()
+    for run, what in (("boot", "a boot"), ("prove", "a boot and the programs of prove")):
+        if f"open_{run}" not in runs or f"keys_{run}" not in runs:
+            continue
+        print(f"remote page faults of {what} with CURVE keys against the same link without (medians of p50, µs)")
+        ratios = []
+        for node in range(2):
+            for kind in ("read", "write"):
+                sides = [[entry["p50_us"] for stats in runs[f"{side}_{run}"]
+                          for entry in [stats["nodes"][node][f"remote_faults_{kind}"]] if entry.get("count")]
+                         for side in ("keys", "open")]
+                if all(sides):
+                    with_keys, without = (statistics.median(values) for values in sides)
+                    ratios.append(with_keys / without)
+                    print(f"  node {node} {kind}: {spread(sides[0])} against {spread(sides[1])}: {ratios[-1]:.2f}×")
+        if ratios:
+            print(f"  geometric mean: {geometric_mean(ratios):.2f}×")
+        print()
 
 
 def main():

@@ -32,7 +32,9 @@ double LatencyHistogram::percentile_us(unsigned per_mille) const {
     }
     if (i < kSub) return static_cast<double>(i) / 1000;
     const unsigned shift = i / kSub - 1;
-    return static_cast<double>(((u64{kSub} + i % kSub) << shift) + (u64{1} << shift) / 2) / 1000;  // middle
+    // Those in the bucket, spread evenly over it.
+    const double part = (static_cast<double>(left) - 0.5) / static_cast<double>(n);
+    return (static_cast<double>(kSub + i % kSub) + part) * static_cast<double>(u64{1} << shift) / 1000;
   }
   return 0;
 }

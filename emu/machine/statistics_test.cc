@@ -13,7 +13,7 @@ TEST(LatencyHistogram, PercentilesAreRightToTheBucket) {
   EXPECT_EQ(h.percentile_us(500), 0.0);
   for (u64 ns = 1000; ns <= 100'000; ns += 1000) h.record(ns);
   EXPECT_EQ(h.count(), 100u);
-  EXPECT_NEAR(h.percentile_us(500), 50, 3.5);
+  EXPECT_NEAR(h.percentile_us(500), 50, 1);  // better than a bucket's width: they are spread evenly
   EXPECT_NEAR(h.percentile_us(990), 99, 6.5);
   LatencyHistogram one;
   one.record(7);
