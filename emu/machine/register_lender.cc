@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "emu/base/assert.h"
+#include "transport/thread.h"
 
 namespace pangea::machine {
 
@@ -17,6 +18,7 @@ struct RegisterLender::Window final : devices::LoanRecall {
   }
   bool overlaps(u64 port, unsigned size) const { return port < at.first + u64{at.ports} && at.first < port + size; }
   u32 epoch() const { return static_cast<u32>(lent.load()); }
+  NodeId holder() const { return NodeId{static_cast<u16>(lent.load() >> 32)}; }
   bool lent_as(NodeId node, u32 epoch) const { return epoch != 0 && lent.load() == (u64{node.v} << 32 | epoch); }
 
   RegisterLender& lender;
@@ -25,6 +27,8 @@ struct RegisterLender::Window final : devices::LoanRecall {
   std::atomic<bool> called_back{false};
   devices::RegisterLoan terms;  // of the loan, less what has been posted; below: under the lender's mutex
   std::deque<Waiting> waiting;  // at most kWaitingMax
+  u32 overdue = 0;              // epoch that had been called back when the watch last looked,
+  unsigned looks = 0;           // and how often it has found it so
 };
 
 RegisterLender::RegisterLender(x86::IoPort& board, std::mutex& mutex, const std::vector<LoanWindow>& windows)
@@ -34,7 +38,15 @@ RegisterLender::RegisterLender(x86::IoPort& board, std::mutex& mutex, const std:
     windows_.push_back(std::make_unique<Window>(*this, w));
   }
 }
-RegisterLender::~RegisterLender() = default;
+RegisterLender::~RegisterLender() {
+  if (!watch_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  over_.notify_all();
+  watch_.join();
+}
 
 RegisterLender::Window* RegisterLender::window_of(const IoAccess& access) {
   if (!access.pio()) return nullptr;
@@ -160,6 +172,29 @@ bool RegisterLender::returned(NodeId from, u32 epoch) {
     return true;
   }
   return false;
+}
+
+void RegisterLender::watch(std::function<void(NodeId)> silent, std::chrono::milliseconds patience) {
+  watch_ = transport::start_thread("register watch",
+                                   [this, silent = std::move(silent), patience] { watch_loop(silent, patience); });
+}
+
+/// Looks eight times in `patience`, and counts looks instead of time: when this process did not run, the answer may be
+/// there and not yet read.
+void RegisterLender::watch_loop(const std::function<void(NodeId)>& silent, std::chrono::milliseconds patience) {
+  constexpr unsigned kLooks = 8;
+  std::unique_lock lock(mutex_);
+  while (!over_.wait_for(lock, patience / kLooks, [this] { return stopping_; })) {
+    for (const auto& w : windows_) {
+      const u32 epoch = w->called_back.load() ? w->epoch() : 0;
+      w->looks = epoch != 0 && epoch == w->overdue ? w->looks + 1 : 0;
+      w->overdue = epoch;
+      if (w->looks < kLooks) continue;
+      const NodeId holder = w->holder();
+      lock.unlock();
+      return silent(holder);
+    }
+  }
 }
 
 void RegisterLender::end(unsigned timeout_ms) {

@@ -11,11 +11,13 @@
 // whoever has one of them may call it back.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "devices/bus/device.h"
@@ -66,6 +68,9 @@ class RegisterLender final : public x86::IoPort {
 
   /// Before the first serve().
   void connect(LenderLinks& links) { links_ = &links; }
+  /// `silent` (any thread, must not block) is told once who keeps registers that were called back `patience` ago.
+  /// Before the first serve().
+  void watch(std::function<void(NodeId)> silent, std::chrono::milliseconds patience = std::chrono::minutes(1));
   /// `asked` after each write to a port: whether its vCPU must execute nothing more. Before the first serve().
   void on_standstill(std::function<bool()> asked) { standstill_ = std::move(asked); }
 
@@ -103,6 +108,7 @@ class RegisterLender final : public x86::IoPort {
   void serve_waiting(Window& w);
   void answer(Window& w, const Waiting& access);
   void take_back(Window& w);
+  void watch_loop(const std::function<void(NodeId)>& silent, std::chrono::milliseconds patience);
 
   x86::IoPort& board_;
   std::mutex& board_mutex_;
@@ -113,5 +119,6 @@ class RegisterLender final : public x86::IoPort {
   std::vector<std::unique_ptr<Window>> windows_;
   u32 last_epoch_ = 0;
   bool stopping_ = false;
+  std::thread watch_;
 };
 }  // namespace pangea::machine

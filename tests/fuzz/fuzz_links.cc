@@ -228,7 +228,8 @@ class Node {
   devices::InterruptFabric fabric_{
       NodeId{0}, {NodeId{0}, NodeId{0}, NodeId{1}, NodeId{1}, NodeId{2}, NodeId{2}}, NodeId{0}, &interrupts_};
   transport::ControlLink control_{endpoint_};
-  IoLink server_{endpoint_, NodeId{0}}, client_{endpoint_, kBoardNode};
+  const std::function<void(const Error&)> never_ = [](const Error&) { PANGEA_FUZZ_CHECK(!"a minute has passed"); };
+  IoLink server_{endpoint_, NodeId{0}, never_}, client_{endpoint_, kBoardNode, never_};
   u64 next_[kNodes] = {}, total_[kNodes] = {};
   u64 sent_ = 0, delivered_ = 0;
   const std::vector<u8> zeros_ = std::vector<u8>(transport::payload_max(Channel::Control));

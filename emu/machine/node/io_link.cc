@@ -1,5 +1,7 @@
 #include "emu/machine/node/io_link.h"
 
+#include <fmt/format.h>
+
 #include <bit>
 
 #include "emu/base/bits.h"
@@ -48,17 +50,38 @@ u64 IoLink::transact(const IoAccess& access) {
   for (bool expected = false; !calls_[i].taken.compare_exchange_strong(expected, true); expected = false)
     i = (i + 1) % calls_.size();
   Call& c = calls_[i];
-  const u32 serial = c.serial.load() + 1;
-  c.serial.store(serial);
-  c.value = ~u64{0};
-  c.state.store(1);
+  u32 serial = 0;
+  {
+    const std::lock_guard lock(c.mutex);
+    serial = ++c.serial;
+    c.value = ~u64{0};
+    c.waits = true;
+  }
   asked_.fetch_add(1, std::memory_order_relaxed);
-  if (!stopping_.load() && request(i, serial, access))
-    while (c.state.load() == 1 && !stopping_.load()) c.state.wait(1);
-  const u64 answer = c.state.load() == 2 ? c.value : ~u64{0};
-  c.state.store(0);
+  if (!stopping_.load() && request(i, serial, access)) wait_for_answer(c);
+  u64 value = 0;
+  {
+    const std::lock_guard lock(c.mutex);
+    c.waits = false;
+    value = c.value;
+  }
   c.taken.store(false);
-  return answer;
+  return value;
+}
+
+/// Counts slices of its patience instead of time: when this process did not run, the answer may be there and not yet
+/// read.
+void IoLink::wait_for_answer(Call& c) {
+  constexpr unsigned kSlices = 8;
+  std::unique_lock lock(c.mutex);
+  const auto over = [&] { return !c.waits || stopping_.load(); };
+  for (unsigned slice = 0; slice < kSlices; ++slice)
+    if (c.answered.wait_for(lock, patience_ / kSlices, over)) return;
+  lock.unlock();
+  failed_({fmt::format("node {} does not answer", board_node_.v), "a vCPU waits for one of its devices", "",
+           ExitStatus::NodeLost});
+  lock.lock();
+  c.answered.wait(lock, over);  // the machine stops
 }
 
 /// A request for registers that this node has been lent gives them back: it may change them.
@@ -75,9 +98,8 @@ bool IoLink::request(usize place, u32 serial, const IoAccess& access) {
 void IoLink::stop() {
   stopping_.store(true);
   for (Call& c : calls_) {
-    u32 waits = 1;
-    c.state.compare_exchange_strong(waits, 0);
-    c.state.notify_all();
+    const std::lock_guard lock(c.mutex);  // between its look and its sleep nobody would be woken
+    c.answered.notify_all();
   }
 }
 
@@ -171,11 +193,12 @@ bool IoLink::take_reply(transport::Bytes body) {
   if (!r.complete() || place >= calls_.size() || loan.registers.write_offset >= loan.registers.values.size())
     return false;
   Call& c = calls_[place];
-  if (c.serial.load() != serial || c.state.load() != 1) return false;
+  const std::lock_guard lock(c.mutex);
+  if (c.serial != serial || !c.waits) return false;
   if (loan.epoch != 0 && !keep(loan)) return false;
   c.value = value;
-  c.state.store(2);
-  c.state.notify_all();
+  c.waits = false;
+  c.answered.notify_all();
   return true;
 }
 

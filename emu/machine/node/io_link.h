@@ -5,6 +5,8 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <mutex>
 
@@ -17,8 +19,12 @@ namespace pangea::machine {
 
 class IoLink final : public x86::IoPort, public LenderLinks {
  public:
-  /// `board_node`: where the devices are. `endpoint` outlives it.
-  IoLink(transport::Endpoint& endpoint, NodeId board_node) : endpoint_(endpoint), board_node_(board_node) {}
+  /// `board_node`: where the devices are. `endpoint` outlives it. `failed` (any thread, must not block) is told when
+  /// that node has left an access unanswered for `patience`, which is longer than the board's own for whoever keeps it
+  /// waiting (RegisterLender::watch).
+  IoLink(transport::Endpoint& endpoint, NodeId board_node, std::function<void(const Error&)> failed,
+         std::chrono::milliseconds patience = std::chrono::seconds(90))
+      : endpoint_(endpoint), board_node_(board_node), failed_(std::move(failed)), patience_(patience) {}
 
   // x86::IoPort, on a parked vCPU's thread. All ones once the machine stops.
   u32 pio_read(u16 port, unsigned size) override;
@@ -52,13 +58,16 @@ class IoLink final : public x86::IoPort, public LenderLinks {
   static constexpr usize kLoansMax = 4;  // serial lines of a board
   struct Call {
     std::atomic<bool> taken{false};
-    std::atomic<u32> state{0};   // 0 idle, 1 waits, 2 answered or given up
-    std::atomic<u32> serial{0};  // of the request that waits
-    u64 value = 0;               // written before state becomes 2
+    std::mutex mutex;
+    std::condition_variable answered;
+    bool waits = false;  // below: under its mutex
+    u32 serial = 0;      // of the last request
+    u64 value = 0;
   };
   static u8 narrow(unsigned size) { return static_cast<u8>(size); }
 
   u64 transact(const IoAccess& access);
+  void wait_for_answer(Call& c);
   bool request(usize place, u32 serial, const IoAccess& access);
   PortLoan* loan_at(u64 port, unsigned size);
   bool keep(const PortLoan& loan);
@@ -69,6 +78,8 @@ class IoLink final : public x86::IoPort, public LenderLinks {
 
   transport::Endpoint& endpoint_;
   const NodeId board_node_;
+  const std::function<void(const Error&)> failed_;
+  const std::chrono::milliseconds patience_;
   std::function<void()> standstill_;
   std::array<Call, kVcpusPerNodeMax> calls_;
   std::mutex loan_mutex_;  // held while a frame leaves that must not overtake another

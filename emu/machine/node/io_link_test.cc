@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <future>
 #include <map>
 #include <thread>
 
@@ -35,6 +36,8 @@ struct Memo final : x86::IoPort {
   std::map<u64, u64> at;
 };
 
+void nobody_fails(const Error& e) { ADD_FAILURE() << e.line(); }
+
 /// That board on node 0, and a node without one.
 struct IoLinkPair : testing::Test {
   IoLinkPair() {
@@ -49,7 +52,7 @@ struct IoLinkPair : testing::Test {
   Memo memo;
   std::mutex board_mutex;
   RegisterLender board{memo, board_mutex, {}};
-  IoLink server{cluster[0], NodeId{0}}, client{cluster[1], NodeId{0}};
+  IoLink server{cluster[0], NodeId{0}, nobody_fails}, client{cluster[1], NodeId{0}, nobody_fails};
 };
 
 TEST_F(IoLinkPair, AccessesReachTheBoardAndNonsenseDoesNot) {
@@ -151,7 +154,7 @@ struct Machine {
     uart.connect(&console);
     EXPECT_TRUE(space.map_pio(kCom1, 8, uart));
     for (u16 n = 0; n < nodes; ++n) {
-      links.push_back(std::make_unique<IoLink>(net[n], NodeId{0}));
+      links.push_back(std::make_unique<IoLink>(net[n], NodeId{0}, nobody_fails));
       net[n].set_handler(Channel::Io, [this, n](NodeId from, Bytes h, Bytes) {
         links[n]->receive(n == 0 ? &lender : nullptr, from, h);
       });
@@ -343,6 +346,41 @@ TEST(RegisterLoan, APeerThatLiesChangesNothing) {
   const u8 call[] = {7, 1, 0, 0, 0};
   m.links[1]->receive(nullptr, NodeId{2}, call);
   EXPECT_EQ(m.links[1]->malformed(), 1u);
+}
+
+TEST(RegisterLoan, WhoKeepsWhatWasCalledBackIsNamed) {
+  Machine m(3);
+  std::promise<NodeId> named;
+  m.lender.watch([&named](NodeId n) { named.set_value(n); }, std::chrono::milliseconds(40));
+  m.print(2, 'a');
+  m.net.stop();  // node 2 hears of nothing
+  std::thread vcpu([&m] { EXPECT_EQ(m.vcpu(0).pio_read(kLsr, 1), 0xffffffffu); });
+  EXPECT_EQ(named.get_future().get(), NodeId{2});
+  m.lender.end(0);
+  vcpu.join();
+}
+
+TEST(RegisterLoan, NobodyIsNamedWhoGaveBackOrWasNotAsked) {
+  Machine m(2);
+  m.print(1, 'a');
+  m.print(0, 'b');  // called back, and given back
+  std::atomic<unsigned> named{0};
+  m.lender.watch([&named](NodeId) { ++named; }, std::chrono::milliseconds(8));
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  m.print(1, 'c');  // a loan that nobody wants back
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  EXPECT_EQ(named.load(), 0u);
+}
+
+TEST(IoLink, ABoardThatDoesNotAnswerIsNamed) {
+  Network net(2, 1);  // never started
+  std::promise<std::string> told;
+  IoLink link(
+      net[1], NodeId{0}, [&told](const Error& e) { told.set_value(e.line()); }, std::chrono::milliseconds(40));
+  std::thread vcpu([&link] { EXPECT_EQ(link.pio_read(0x80, 1), 0xffffffffu); });
+  EXPECT_EQ(told.get_future().get(), "node 0 does not answer: a vCPU waits for one of its devices");
+  link.stop();
+  vcpu.join();
 }
 
 TEST(RegisterLoan, TheEndWaitsForNobodyForEver) {

@@ -1,5 +1,7 @@
 #include "emu/machine/node/node_link.h"
 
+#include <fmt/format.h>
+
 #include "emu/machine/node/wire.h"
 
 namespace pangea::machine {
@@ -28,8 +30,9 @@ NodeLink::NodeLink(const MachinePlan& plan, NodeId self, GateOptions options, No
              .check = options.check,
              .max_frames = max_frames(plan, options.node_bytes)},
             memory, endpoint, clock, failed),
-      interrupts_(endpoint, time, plan.nodes, std::move(failed)),
-      io_(endpoint, NodeId{0}) {
+      interrupts_(endpoint, time, plan.nodes, failed),
+      io_(endpoint, NodeId{0}, failed),
+      failed_(std::move(failed)) {
   memory.gate = &gate_;
   endpoint.set_handler(Channel::Coherence,
                        [this](NodeId from, Bytes header, Bytes payload) { gate_.receive(from, header, payload); });
@@ -41,7 +44,13 @@ void NodeLink::attach(LocalMachine& machine) {
   });
   io_.on_standstill([&machine] { machine.control().stand_still(); });
   RegisterLender* const board = machine.board_io();
-  if (board) board->connect(io_);
+  if (board) {
+    board->connect(io_);
+    board->watch([this](NodeId silent) {
+      failed_({fmt::format("node {} does not answer", silent.v), "it keeps registers of a device that were called back",
+               "", ExitStatus::NodeLost});
+    });
+  }
   endpoint_.set_handler(Channel::Io,
                         [this, board](NodeId from, Bytes header, Bytes) { io_.receive(board, from, header); });
 }

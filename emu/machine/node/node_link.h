@@ -57,6 +57,7 @@ class NodeLink {
   RemoteGate gate_;
   InterruptLink interrupts_;
   IoLink io_;
+  std::function<void(const Error&)> failed_;
 };
 
 /// The homes of the plan's pages.
