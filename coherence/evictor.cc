@@ -5,6 +5,9 @@
 namespace pangea::coherence {
 namespace {
 constexpr u64 kFullRounds = 16;  // fewer refusals say nothing of the machine
+// Zero pages of the home that are given back free frames, but they may be the same ones again and again: an agent needs
+// two pages, and there is room for one of them. So that puts off the end this many times, no more.
+constexpr u64 kZeroPatience = 8;
 constexpr u64 minus(u64 a, u64 b) { return a > b ? a - b : 0; }
 }  // namespace
 
@@ -102,13 +105,17 @@ bool Evictor::long_ago() const { return s_.now_ns > retry_at_ns_ + s_.cfg.refuse
 void Evictor::all_refused() {
   const bool anew = long_ago();
   retry_at_ns_ = s_.now_ns + s_.cfg.refused_pause_ns;
-  if (anew || full_.rounds == 0 || full_.moved != moved())
-    full_ = {.since_ns = s_.now_ns, .waits = s_.stats.frame_waits, .moved = moved()};
-  full_.rounds++;
+  for (Full* f : {&full_, &full_but_for_zeros_}) {
+    if (anew || f->rounds == 0 || f->moved != moved(*f))
+      *f = {.since_ns = s_.now_ns, .waits = s_.stats.frame_waits, .moved = moved(*f)};
+    f->rounds++;
+  }
 }
 
 /// Pages that others counted on here and that went.
-u64 Evictor::moved() const { return s_.stats.offers_taken + s_.stats.drops_zero; }
+u64 Evictor::moved(const Full& full) const {
+  return s_.stats.offers_taken + (&full == &full_ ? s_.stats.drops_zero : 0);
+}
 
 /// More pages have their only copy here than leaves frames to work with.
 u64 Evictor::overfull() const { return minus(s_.owned + s_.cfg.spare_frames, s_.cfg.max_frames); }
@@ -127,11 +134,17 @@ Shortage Evictor::shortage() const {
   return s;
 }
 
+bool Evictor::lasts(Full& full, u64 patience_ns) {
+  if (full.rounds < kFullRounds) return false;
+  const bool waits = requester_.waiting_for_frames() != 0 || full.waits != s_.stats.frame_waits;
+  if (long_ago() || full.moved != moved(full) || overfull() == 0) full.rounds = 0;
+  return full.rounds != 0 && waits && s_.now_ns - full.since_ns >= patience_ns;
+}
+
 const Fatal* Evictor::out_of_memory() {
-  if (full_.rounds < kFullRounds || s_.cfg.refused_fatal_ns == 0) return nullptr;
-  const bool waits = requester_.waiting_for_frames() != 0 || full_.waits != s_.stats.frame_waits;
-  if (long_ago() || full_.moved != moved() || overfull() == 0) full_.rounds = 0;
-  if (full_.rounds == 0 || !waits || s_.now_ns - full_.since_ns < s_.cfg.refused_fatal_ns) return nullptr;
+  const u64 patience_ns = s_.cfg.refused_fatal_ns;
+  if (patience_ns == 0 || (!lasts(full_, patience_ns) && !lasts(full_but_for_zeros_, kZeroPatience * patience_ns)))
+    return nullptr;
   fatal_ = {Fatal::Cause::OutOfMemory, s_.cfg.self, {}};
   return &fatal_;
 }

@@ -38,10 +38,18 @@ class Evictor {
   NodeId next_taker(PageNumber page, u64 tried) const;
   void offer(PageNumber page);
   void post_offer(PageNumber page, const OfferOut& offer);
+  /// A time in which all nodes refused every page.
+  struct Full {
+    u64 rounds = 0;  // pages that all nodes have refused, since ...
+    u64 since_ns = 0;
+    u64 waits = 0;  // counts of then
+    u64 moved = 0;
+  };
   bool long_ago() const;
   void all_refused();
-  u64 moved() const;
+  u64 moved(const Full& full) const;
   u64 overfull() const;
+  bool lasts(Full& full, u64 patience_ns);
 
   State& s_;
   Holder& holder_;
@@ -50,12 +58,8 @@ class Evictor {
   u16 first_taker_ = 0;        // who had room last
   bool refused_room_ = false;  // somebody wanted to give us a page, and we had no frame for it
   u64 retry_at_ns_ = 0;
-  struct {
-    u64 rounds = 0;  // pages that all nodes have refused, since ...
-    u64 since_ns = 0;
-    u64 waits = 0;  // counts of then
-    u64 moved = 0;
-  } full_;
+  Full full_;                // and no page went in any way
+  Full full_but_for_zeros_;  // and none went but zero pages of this home
   Fatal fatal_;
 };
 }  // namespace pangea::coherence

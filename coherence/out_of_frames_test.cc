@@ -99,6 +99,33 @@ TEST(OutOfFrames, RefusalsOfLongAgoSayNothing) {
     }
 }
 
+// An agent needs two zero pages of its home by turns, and there is room for one of them: each frees a frame for the
+// other.
+TEST(OutOfFrames, ZeroPagesThatComeAndGoPutOffTheEndForAWhile) {
+  TestNet net(2, all_small);
+  for (const u64 page : {3, 4}) write_settled(net, 0, page);
+  for (const u64 page : {16, 17}) write_settled(net, 1, page);
+  bool stopped = false;
+  u64 here = 17, wanted = 18, turns = 0;
+  while (!stopped && net.now < 2000 * kPauseNs) {
+    net.write(1, wanted);
+    for (unsigned i = 0; i < 20 && !stopped; i++) {
+      net.now += kPauseNs;
+      net.step(1, Drop{PageNumber{16}});
+      stopped = net.count<Fatal>() != 0;
+      if (!stopped) net.settle();
+    }
+    if (stopped) break;
+    drop_zero(net, 1, here, true);
+    ASSERT_EQ(net.right(1, wanted), Right::Write);
+    std::swap(here, wanted);
+    turns++;
+  }
+  EXPECT_TRUE(stopped);
+  EXPECT_GE(net.now, 800 * kPauseNs);
+  EXPECT_GE(turns, 40u);
+}
+
 TEST(OutOfFrames, AFewRefusalsAreNotEnoughHoweverLong) {
   TestNet net(2, all_small);
   for (const u64 page : {3, 4}) write_settled(net, 0, page);

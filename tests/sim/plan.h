@@ -9,6 +9,9 @@
 
 namespace pangea::sim {
 
+/// For how long all must have refused, where too_small is set.
+inline constexpr u64 kRefusedFatalNs = 500'000'000;
+
 struct Plan {
   u64 seed = 0;
   unsigned nodes = 2;

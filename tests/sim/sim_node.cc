@@ -40,7 +40,7 @@ coherence::Config SimNode::config() const {
   c.spare_frames = c.max_frames != 0 ? plan.spare_frames : 0;
   c.max_offers = 1 + static_cast<unsigned>(plan.seed % 5);
   c.refused_pause_ns = 20'000;
-  c.refused_fatal_ns = plan.too_small ? 500'000'000 : 0;
+  c.refused_fatal_ns = plan.too_small ? kRefusedFatalNs : 0;
   return c;
 }
 
