@@ -164,7 +164,10 @@ def print_stats(directory):
         for nodes in zip(*(stats.get("nodes", []) for stats in rounds)):
             faults = describe_faults(nodes, "read", bare) + describe_faults(nodes, "write", bare)
             beyond = statistics.median([node.get("rss_mib", 0) - node.get("frames_mib", 0) for node in nodes])
-            print(f"  node {nodes[0].get('id')}: {', '.join(faults)}; {beyond:.0f} MiB beyond its guest pages")
+            pages, in_part = (statistics.median([node.get(key, 0) for node in nodes])
+                              for key in ("pages_received", "pages_received_in_part"))
+            print(f"  node {nodes[0].get('id')}: {', '.join(faults)}; {pages:,.0f} pages received, of {in_part:,.0f} only what"
+                  f" had changed; {beyond:.0f} MiB beyond its guest pages")
         ipis = [e for e in (stats.get("ipi_remote", {}) for stats in rounds) if e.get("count")]
         if ipis:
             p50 = statistics.median([e.get("p50_us", 0) for e in ipis])
