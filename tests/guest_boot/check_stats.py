@@ -33,7 +33,8 @@ def main():
         check(node["bytes_sent"] > 0 and node["bytes_received"] > 0, f"node {node['id']} sent or received nothing")
         received, in_part = node["pages_received"], node["pages_received_in_part"]
         check(in_part <= received, f"node {node['id']} received {in_part} of {received} pages in part")
-        check(not has_vcpu or in_part > 0, f"node {node['id']} received only whole pages")
+        if vcpus >= nodes:  # else nobody there writes to what others have
+            check(in_part > 0, f"node {node['id']} received only whole pages")
         for kind in ("remote_faults_read", "remote_faults_write"):
             entry = node[kind]
             if entry["count"]:
