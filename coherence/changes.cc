@@ -3,6 +3,8 @@
 #include <bit>
 #include <cstring>
 
+#include "emu/base/bits.h"
+
 namespace pangea::coherence {
 namespace {
 constexpr usize kLine = 64, kLines = kPageSize / kLine;
@@ -16,10 +18,10 @@ u64 map_of(std::span<const u8> payload) {
 usize size_for(u64 map) { return sizeof map + kLine * static_cast<usize>(std::popcount(map)); }
 }  // namespace
 
-usize write_changes(const u8* old, const u8* now, std::span<u8, kChangesMax> out) {
+usize write_changes(const u8* old, const u8* now, std::span<u8, kPageSize> out) {
   u64 map = 0;
-  for (usize line = 0; line < kLines; ++line)
-    if (std::memcmp(old + line * kLine, now + line * kLine, kLine) != 0) map |= u64{1} << line;
+  for (unsigned line = 0; line < kLines; ++line)
+    if (std::memcmp(old + line * kLine, now + line * kLine, kLine) != 0) map |= bit(line);
   if (size_for(map) >= kPageSize) return 0;
   std::memcpy(out.data(), &map, sizeof map);
   u8* to = out.data() + sizeof map;

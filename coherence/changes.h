@@ -17,11 +17,9 @@
 
 namespace pangea::coherence {
 
-inline constexpr usize kChangesMax = kPageSize;  // no more bytes than the page has
-
 /// Writes what turns `old` into `now` (pages) into `out`. Returns the number of bytes, or 0 where that is not less than
 /// a page.
-usize write_changes(const u8* old, const u8* now, std::span<u8, kChangesMax> out);
+usize write_changes(const u8* old, const u8* now, std::span<u8, kPageSize> out);
 
 /// `payload` is of the form above. Whether its lines are the right ones nobody can tell from it.
 bool are_changes(std::span<const u8> payload);

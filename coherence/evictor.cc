@@ -107,14 +107,17 @@ void Evictor::all_refused() {
   retry_at_ns_ = s_.now_ns + s_.cfg.refused_pause_ns;
   for (Full* f : {&full_, &full_but_for_zeros_}) {
     if (anew || f->rounds == 0 || f->moved != moved(*f))
-      *f = {.since_ns = s_.now_ns, .waits = s_.stats.frame_waits, .moved = moved(*f)};
+      *f = {.ended_by_zeros = f->ended_by_zeros,
+            .since_ns = s_.now_ns,
+            .waits = s_.stats.frame_waits,
+            .moved = moved(*f)};
     f->rounds++;
   }
 }
 
 /// Pages that others counted on here and that went.
 u64 Evictor::moved(const Full& full) const {
-  return s_.stats.offers_taken + (&full == &full_ ? s_.stats.drops_zero : 0);
+  return s_.stats.offers_taken + (full.ended_by_zeros ? s_.stats.drops_zero : 0);
 }
 
 /// More pages have their only copy here than leaves frames to work with.

@@ -40,7 +40,8 @@ class Evictor {
   void post_offer(PageNumber page, const OfferOut& offer);
   /// A time in which all nodes refused every page.
   struct Full {
-    u64 rounds = 0;  // pages that all nodes have refused, since ...
+    bool ended_by_zeros;  // zero pages of this home that went end it, too
+    u64 rounds = 0;       // pages that all nodes have refused, since ...
     u64 since_ns = 0;
     u64 waits = 0;  // counts of then
     u64 moved = 0;
@@ -58,8 +59,8 @@ class Evictor {
   u16 first_taker_ = 0;        // who had room last
   bool refused_room_ = false;  // somebody wanted to give us a page, and we had no frame for it
   u64 retry_at_ns_ = 0;
-  Full full_;                // and no page went in any way
-  Full full_but_for_zeros_;  // and none went but zero pages of this home
+  Full full_{.ended_by_zeros = true};
+  Full full_but_for_zeros_{.ended_by_zeros = false};
   Fatal fatal_;
 };
 }  // namespace pangea::coherence

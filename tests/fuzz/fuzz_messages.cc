@@ -38,7 +38,7 @@ void page_changes(fuzz::Input& in) {
   if (!coherence::payload_fits(grant, payload) || grant.have == 0 || payload.empty()) return;
   std::vector<u8> before(kPageSize, 0x5a), after = before;
   coherence::apply_changes(payload, after.data());
-  std::array<u8, coherence::kChangesMax> again;
+  std::array<u8, kPageSize> again;
   PANGEA_FUZZ_CHECK(coherence::write_changes(before.data(), after.data(), again) <= payload.size());
 }
 

@@ -82,7 +82,7 @@ MUTATIONS = [
     ('refusals of long ago end the machine', 'evictor.cc', 'long_ago() || full.moved', 'full.moved'),
     ('frames that came free in between do not count', 'evictor.cc', 'if (long_ago() || full.moved != moved(full) || overfull() == 0) full.rounds = 0;', ''),
     ('a few refusals are enough', 'evictor.cc', 'full.rounds < kFullRounds', 'full.rounds < 1'),
-    ('zero pages that come and go put off the end for ever', 'evictor.cc', '(&full == &full_ ? s_.stats.drops_zero : 0)', 's_.stats.drops_zero'),
+    ('zero pages that come and go put off the end for ever', 'evictor.cc', '(full.ended_by_zeros ? s_.stats.drops_zero : 0)', 's_.stats.drops_zero'),
     ('the home does not check what others installed', 'executor.cc', 'm->msg.kind == MsgKind::Done && protocol_', 'false && protocol_'),
     ('the home does not check what it grants', 'executor.cc', 'msg.kind == MsgKind::Grant && msg.nodes == 0', 'false'),
     ('nobody checks what has been handed over', 'executor.cc', 'if (checker_) checker_->surrendered(', 'if (false) checker_->surrendered('),
