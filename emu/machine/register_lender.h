@@ -69,7 +69,6 @@ class RegisterLender final : public x86::IoPort {
   /// Before the first serve().
   void connect(LenderLinks& links) { links_ = &links; }
   /// `silent` (any thread, must not block) is told once who keeps registers that were called back `patience` ago.
-  /// Before the first serve().
   void watch(std::function<void(NodeId)> silent, std::chrono::milliseconds patience = std::chrono::minutes(1));
   /// `asked` after each write to a port: whether its vCPU must execute nothing more. Before the first serve().
   void on_standstill(std::function<bool()> asked) { standstill_ = std::move(asked); }

@@ -1,11 +1,10 @@
 #include "emu/machine/node/interrupt_link.h"
 
-#include <fmt/format.h>
-
 #include <bit>
 
 #include "emu/base/bits.h"
 #include "emu/base/log.h"
+#include "emu/machine/node/patience.h"
 #include "emu/machine/node/wire.h"
 
 namespace pangea::machine {
@@ -62,12 +61,11 @@ void InterruptLink::publish(VcpuId vcpu, const DestinationState& state) {
   for (u16 n = 0; n < nodes_; ++n)
     if (NodeId{n} != endpoint_.self()) endpoint_.send(NodeId{n}, Channel::Interrupt, w.bytes(), {});
   lock.lock();
-  const bool over = acked_.wait_for(lock, patience_, [this] { return stopping_ || acks_missing_ == 0; });
+  const bool over = wait_patiently(acked_, lock, patience_, [this] { return stopping_ || acks_missing_ == 0; });
   if (over || !failed_) return;
-  const int silent = std::countr_zero(acks_missing_);
+  const NodeId silent{static_cast<u16>(std::countr_zero(acks_missing_))};
   lock.unlock();
-  failed_({fmt::format("node {} does not answer", silent), "the news of a vCPU's logical id is not acknowledged", "",
-           ExitStatus::NodeLost});
+  failed_(does_not_answer(silent, "the news of a vCPU's logical id is not acknowledged"));
 }
 
 void InterruptLink::stop() {

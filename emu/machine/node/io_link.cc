@@ -1,11 +1,10 @@
 #include "emu/machine/node/io_link.h"
 
-#include <fmt/format.h>
-
 #include <bit>
 
 #include "emu/base/bits.h"
 #include "emu/base/log.h"
+#include "emu/machine/node/patience.h"
 #include "emu/machine/node/wire.h"
 
 namespace pangea::machine {
@@ -69,17 +68,12 @@ u64 IoLink::transact(const IoAccess& access) {
   return value;
 }
 
-/// Counts slices of its patience instead of time: when this process did not run, the answer may be there and not yet
-/// read.
 void IoLink::wait_for_answer(Call& c) {
-  constexpr unsigned kSlices = 8;
   std::unique_lock lock(c.mutex);
   const auto over = [&] { return !c.waits || stopping_.load(); };
-  for (unsigned slice = 0; slice < kSlices; ++slice)
-    if (c.answered.wait_for(lock, patience_ / kSlices, over)) return;
+  if (wait_patiently(c.answered, lock, patience_, over)) return;
   lock.unlock();
-  failed_({fmt::format("node {} does not answer", board_node_.v), "a vCPU waits for one of its devices", "",
-           ExitStatus::NodeLost});
+  failed_(does_not_answer(board_node_, "a vCPU waits for one of its devices"));
   lock.lock();
   c.answered.wait(lock, over);  // the machine stops
 }

@@ -1,7 +1,6 @@
 #include "emu/machine/node/node_link.h"
 
-#include <fmt/format.h>
-
+#include "emu/machine/node/patience.h"
 #include "emu/machine/node/wire.h"
 
 namespace pangea::machine {
@@ -47,8 +46,7 @@ void NodeLink::attach(LocalMachine& machine) {
   if (board) {
     board->connect(io_);
     board->watch([this](NodeId silent) {
-      failed_({fmt::format("node {} does not answer", silent.v), "it keeps registers of a device that were called back",
-               "", ExitStatus::NodeLost});
+      failed_(does_not_answer(silent, "it keeps registers of a device that were called back"));
     });
   }
   endpoint_.set_handler(Channel::Io,
