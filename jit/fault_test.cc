@@ -1,7 +1,10 @@
 // Which fault, and where: what the translator itself decides.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "jit/fixture.h"
+#include "jit/translator.h"
 
 namespace pangea::jit {
 namespace {
@@ -150,6 +153,29 @@ TEST(Jit, X87ErrorsByFerr) {
     EXPECT_EQ(s.instructions, 13u);
     asm volatile("fninit");
   }
+}
+
+// What the host's processor does not know is #UD to the guest, at its instruction, with the flags that it would have
+// had. Played by writing UD2 (SDM Vol. 2B) over the generated ADDPD.
+GUEST(unknown_to_host, "mov $7,%ecx\ncmp $8,%ecx\naddpd %xmm7,%xmm3\nmov $9,%ecx\n")
+TEST(Jit, WhatTheHostLacksIsUndefined) {
+  Fixture f;
+  LOAD(f, unknown_to_host);
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  const CodeCache& cache = static_cast<Translator&>(*f.engine).cache();
+  constexpr u8 kAddpd[] = {0x66, 0x0f, 0x58, 0xdf}, kUd2[] = {0x0f, 0x0b};
+  u8* const at = std::search(cache.next() - 512, cache.next(), std::begin(kAddpd), std::end(kAddpd));
+  ASSERT_NE(at, cache.next());
+  std::memcpy(at, kUd2, sizeof kUd2);
+  VcpuState& s = f.vcpu->state();
+  s.rip = Fixture::kCode;
+  s.instructions = 0;
+  ASSERT_EQ(f.run(), Outcome::Fault);
+  EXPECT_EQ(s.exception.vector, Vector::UD);
+  EXPECT_EQ(s.rip, Fixture::kCode + 8);
+  EXPECT_EQ(s.gpr[1], 7u);
+  EXPECT_EQ(s.instructions, 2u);
+  EXPECT_EQ(s.rflags & kArith, kCF | kSF | kAF | kPF);
 }
 
 // A shift by a zero count leaves the flags of the compare, over which the block is counted.

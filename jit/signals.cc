@@ -1,6 +1,9 @@
 // Host faults inside generated code. A native operation that faults (DIV, SSE and x87 exceptions, alignment, a
 // non-canonical guard) arrives as a signal; the handler notes what the host's processor said and lets the thread
 // continue at the native_fault stub, which saves the registers as they were and calls pangea_jit_native_fault.
+//
+// An operation that the host's processor does not know, though the decoder and CPUID let it through, is #UD to the
+// guest: a program of the guest must not be able to end the machine by what this host lacks.
 #include <asm/prctl.h>
 #include <elf.h>
 #include <immintrin.h>
@@ -11,6 +14,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <iterator>
 #include <mutex>
 
 #include "jit/layout.h"
@@ -23,8 +27,8 @@ using namespace x86;
 namespace {
 thread_local Runner* current_runner = nullptr;
 thread_local u64 current_gs = 0;
-struct sigaction previous[3];
-constexpr int kSignals[3] = {SIGSEGV, SIGFPE, SIGBUS};
+constexpr int kSignals[] = {SIGSEGV, SIGFPE, SIGBUS, SIGILL};
+struct sigaction previous[std::size(kSignals)];
 
 struct AltStack {
   AltStack() {
@@ -37,7 +41,7 @@ struct AltStack {
     sigset_t all;
     sigfillset(&all);
     for (int keep : kSignals) sigdelset(&all, keep);
-    for (int keep : {SIGILL, SIGABRT, SIGTRAP}) sigdelset(&all, keep);
+    for (int keep : {SIGABRT, SIGTRAP}) sigdelset(&all, keep);
     pthread_sigmask(SIG_BLOCK, &all, nullptr);
   }
   ~AltStack() {
@@ -69,7 +73,7 @@ void handler(int signal, siginfo_t* info, void* context) {
         reinterpret_cast<u64>(r->translator.cache().executable(r->translator.stubs().native_fault)));
     return;
   }
-  for (unsigned k = 0; k < 3; ++k) {
+  for (usize k = 0; k < std::size(kSignals); ++k) {
     if (kSignals[k] != signal) continue;
     if (previous[k].sa_flags & SA_SIGINFO) return previous[k].sa_sigaction(signal, info, context);
     sigaction(signal, &previous[k], nullptr);  // returns to the fault, which now takes its course
@@ -84,7 +88,7 @@ void install_fault_handlers() {
     sa.sa_sigaction = handler;
     sa.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigemptyset(&sa.sa_mask);
-    for (unsigned k = 0; k < 3; ++k) sigaction(kSignals[k], &sa, &previous[k]);
+    for (usize k = 0; k < std::size(kSignals); ++k) sigaction(kSignals[k], &sa, &previous[k]);
   });
 }
 
@@ -117,6 +121,7 @@ extern "C" u64 pangea_jit_native_fault(Runner* r) {
   Outcome o;
   switch (trap) {  // the host's exception vector, SDM Vol. 3A table 6-1
     case 0: o = raise(r->c, Vector::DE); break;
+    case 6: o = raise(r->c, Vector::UD); break;
     case 13: o = r->translator.hinted(pc) ? Outcome::Careful : raise_gp(r->c); break;
     case 16:
       o = report_x87_error(r->c);

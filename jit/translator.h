@@ -83,7 +83,7 @@ class Translator final : public x86::Engine {
   std::atomic<u64> epoch_{0};  // counts evictions
 };
 
-/// Installs the handlers for SIGSEGV, SIGFPE and SIGBUS once per process.
+/// Installs the handlers for SIGSEGV, SIGFPE, SIGBUS and SIGILL once per process.
 void install_fault_handlers();
 /// Binds the calling thread's faults to `r` while it runs generated code; null: not in generated code.
 void set_current_runner(Runner* r);
