@@ -21,19 +21,22 @@ bool eventually(const std::function<bool()>& what) {
 
 class TwoVcpus : public testing::Test {
  protected:
-  explicit TwoVcpus(EngineOptions options = {}) : f(options) {
-    other = *Vcpu::create(VcpuId{1}, f.memory, f.cpuid, {nullptr, &f.io, &f.tsc, nullptr});
-    f.safepoints.add(other.get());
-    VcpuState& o = other->state();
+  explicit TwoVcpus(EngineOptions options = {}) : f(options) { other = one_more(1); }
+  ~TwoVcpus() override { stop(); }
+  /// In the state of the first one, with a stack of its own; parked.
+  std::unique_ptr<Vcpu> one_more(u16 number) {
+    std::unique_ptr<Vcpu> vcpu = *Vcpu::create(VcpuId{number}, f.memory, f.cpuid, {nullptr, &f.io, &f.tsc, nullptr});
+    f.safepoints.add(vcpu.get());
+    VcpuState& o = vcpu->state();
     const VcpuState& s = f.vcpu->state();
     o.cr0 = s.cr0, o.cr4 = s.cr4, o.efer = s.efer, o.cr3 = s.cr3, o.xcr0 = s.xcr0;
     for (int i = 0; i < 6; ++i) o.seg[i] = s.seg[i];
     o.wait_for_sipi = false;
     o.rflags = 2;
-    o.gpr[4] = Fixture::kStackTop - kPageSize;
+    o.gpr[4] = Fixture::kStackTop - number * kPageSize;
     update_mode(o);
+    return vcpu;
   }
-  ~TwoVcpus() override { stop(); }
   /// The other vCPU runs from `rip` on a thread of its own until it halts or is stopped.
   void start(u64 rip) {
     other->state().rip = rip;
@@ -223,30 +226,63 @@ TEST_F(SmallCache, IsNotEmptiedUnderAnother) {
   EXPECT_TRUE((other->state().rip & ~u64{15}) == kLoop || (other->state().rip & ~u64{15}) == kThere);
 }
 
-TEST_F(SmallCache, IsKeptForWhoWillComeBackFromADevice) {
+/// One vCPU is inside a device, a second one fills the cache and waits for it, so as to empty that.
+struct FullCache : SmallCache {
+  FullCache() {
+    f.io.on_pio_read = [this] {
+      inside.store(true);
+      eventually([this] { return answered.load(); });
+    };
+    const u8 in[] = {0xec, 0xb8, 7, 0, 0, 0, 0xf4};  // in al, dx; mov eax, 7; hlt
+    f.load(in, sizeof in, kLoop);
+    start(kLoop);
+    EXPECT_TRUE(eventually([this] { return inside.load(); }));
+    LOAD(f, fills_cache);
+    filler = std::thread([this] {
+      EXPECT_EQ(run_first(), Outcome::Halt);
+      f.vcpu->park();
+    });
+    EXPECT_TRUE(eventually([this] { return other->exit_request().load() != 0; }));
+  }
+  void answer() {
+    answered.store(true);
+    filler.join();
+    EXPECT_GE(f.engine->stats().cache_flushes, 8u);
+  }
   std::atomic<bool> inside{false}, answered{false};
-  f.io.on_pio_read = [&] {
-    inside.store(true);
-    eventually([&] { return answered.load(); });
-  };
-  const u8 in[] = {0xec, 0xb8, 7, 0, 0, 0, 0xf4};  // in al, dx; mov eax, 7; hlt
-  f.load(in, sizeof in, kLoop);
-  start(kLoop);
-  ASSERT_TRUE(eventually([&] { return inside.load(); }));
-  LOAD(f, fills_cache);
-  std::thread filler([&] {
-    EXPECT_EQ(run_first(), Outcome::Halt);
-    f.vcpu->park();
-  });
-  EXPECT_TRUE(eventually([&] { return other->exit_request().load() != 0; }));
+  std::thread filler;
+};
+
+TEST_F(FullCache, IsKeptForWhoWillComeBackFromADevice) {
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   EXPECT_EQ(f.engine->stats().cache_flushes, 0u);
-  answered.store(true);
-  filler.join();
-  EXPECT_GE(f.engine->stats().cache_flushes, 8u);
+  answer();
   EXPECT_TRUE(eventually([&] { return ended.load(); }));
   stop();
   EXPECT_EQ(other->state().gpr[0], 7u);
+}
+
+TEST_F(FullCache, IsEnteredByNobodyElse) {
+  f.load(kSetsOne, sizeof kSetsOne, kThere);
+  const std::unique_ptr<Vcpu> third = one_more(2);
+  third->state().rip = kThere;
+  third->note_may_hold(page_of(Gpa{kLoop}));
+  std::atomic<bool> runs{false}, done{false};
+  std::thread visitor([&] {
+    third->unpark();
+    runs.store(true);
+    while (f.engine->run(*third) == Outcome::Next) third->state().exit_request.store(0);
+    third->park();
+    done.store(true);
+  });
+  EXPECT_TRUE(eventually([&] { return runs.load(); }));
+  EXPECT_TRUE(eventually([&] { return drops_at_once(kLoop); })) << "others need not wait for who waits";
+  EXPECT_FALSE(done.load());
+  answer();
+  EXPECT_TRUE(eventually([&] { return done.load(); }));
+  visitor.join();
+  EXPECT_EQ(third->state().gpr[0], 1u);
+  stop();
 }
 }  // namespace
 }  // namespace pangea::jit
