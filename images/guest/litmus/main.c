@@ -1,7 +1,8 @@
 // litmus [-r RUNS] [-m RUNS] [-t SECONDS] [-w WIDTHS] [-p PLACES] [-f FENCES] [-n one|several|all] [TEST...]
 //
 // Runs every variant of the tests of x86-TSO with threads on vCPUs of one node (RUNS cells each) and on vCPUs of
-// several nodes (-m; as many as -r by default; split LOCKs a hundredth of it). Prints for each
+// several nodes (-m; as many as -r by default). Split LOCKs run a hundredth of that, and so does what lies across two
+// pages on several nodes. Prints for each
 //   litmus: TEST+FENCE PLACE/BYTES WHERE runs N allowed-relaxed K forbidden F [torn T] ok|FAIL
 // and at the end `litmus: N passed, N failed`. WHERE is one-node, nodes (thread i on node i modulo their number) or
 // nodes-paired (two threads on each). Exit status 0 when nothing forbidden was seen, and store buffering was where two
@@ -18,7 +19,7 @@
 #include "images/guest/litmus/team.h"
 
 enum {
-  kSplitLockShare = 100,  // a split LOCK runs a hundredth of what is asked for
+  kDearShare = 100,       // what is dear runs a hundredth of what is asked for
   kBufferingRuns = 30000  // of each plain SB on one node at least: there something must be seen
 };
 
@@ -76,6 +77,13 @@ static bool wanted(const Options* o, const Variant* v, Spread spread) {
          (spread != kNodesPaired || v->test->threads > 2) && (v->several_nodes ? o->runs_several : o->runs_one) > 0;
 }
 
+// A LOCK across two lines stops every processor of the host, and many hosts make whoever does that wait besides. A cell
+// across two pages has its pages for itself: all of them move between the nodes, several times for each run.
+static bool dear(const Variant* v) {
+  return (v->fence == kLock && (v->place == kSplitLine || v->place == kSplitPage)) ||
+         (v->several_nodes && v->place == kSplitPage);
+}
+
 static void run_variant(const Options* o, Team* team, Variant v, Spread spread, Sum* sum) {
   Area area;
   if (!wanted(o, &v, spread) || !area_of(&v, &area)) return;
@@ -88,8 +96,7 @@ static void run_variant(const Options* o, Team* team, Variant v, Spread spread, 
   v.runs = v.several_nodes ? o->runs_several : o->runs_one;
   const bool must_buffer = spread == kOneNode && v.fence == kPlain && strcmp(v.test->name, "SB") == 0;
   if (must_buffer && v.runs < kBufferingRuns) v.runs = kBufferingRuns;
-  // A LOCK across two lines stops every processor of the host, and many hosts make whoever does that wait besides.
-  if (unaligned && v.fence == kLock) v.runs = (v.runs + kSplitLockShare - 1) / kSplitLockShare;
+  if (dear(&v)) v.runs = (v.runs + kDearShare - 1) / kDearShare;
   alarm(o->limit_s);
   Tally tally = team_run(team, &v, &area);
   alarm(0);
