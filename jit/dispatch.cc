@@ -196,7 +196,7 @@ Outcome Translator::run(Vcpu& c) {
       const std::lock_guard lock(mutex_);
       if (!b->dead) {
         if (pending && pending->rip == s.rip) map_.link(*pending, *b);
-        if (kind == kPlain)
+        if (kind == kPlain && flags == 0)
           c.tlb().install_jump(tlb_bank(s.mode), s.rip, reinterpret_cast<u64>(cache_.executable(b->code)));
       }
     }

@@ -285,5 +285,16 @@ TEST(Jit, SharedChecksWithAnIndex) {
   EXPECT_EQ(s.gpr[15], 0u);
   EXPECT_EQ(s.gpr[1], 2100u);
 }
+// A block that is specialised for flags by a recipe is for who comes there with that recipe, not for an indirect jump.
+GUEST(by_recipe_and_not,
+      "mov $3,%eax\nmov $5,%ebx\nlea 1f(%rip),%rdi\nxor %ebp,%ebp\ncmp %ebx,%eax\njmp 1f\nud2\n1: setc %cl\n"
+      "shl $8,%ecx\ninc %ebp\ncmp $2,%ebp\nje 2f\nxor %r8d,%r8d\ntest %r8d,%r8d\njmp *%rdi\n2:\n")
+TEST(Jit, FlagsByRecipeAreForDirectJumps) {
+  Fixture f;
+  LOAD(f, by_recipe_and_not);
+  f.vcpu->state().gpr[1] = 0;
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_EQ(f.vcpu->state().gpr[1], 0x10000u);
+}
 }  // namespace
 }  // namespace pangea::jit
