@@ -1,4 +1,4 @@
-// Random sequences from the instruction table: the translator against the host's processor. Registers, flags, memory,
+// Random sequences from the instruction table, and webs of jumps: the translator against the host's processor. Registers, flags, memory,
 // vector and x87 state, MXCSR, and faults with their place.
 //
 //   PANGEA_SEED=N        the seed (printed with every failure)
@@ -104,32 +104,38 @@ TEST_P(Differential, EveryRowWithoutAPage) {
   });
 }
 
-TEST_P(Differential, RandomSequences) {
-  Lab lab(GetParam());
+/// Compares `count` sequences that `make(prng)` makes, each of a seed that `factor` sets apart from other tests'.
+template <class Make>
+void compare_many(Lab& lab, const char* what, u64 factor, u64 count, Make&& make) {
   const u64 seed = env_number("PANGEA_SEED", 1);
   unsigned failures = 0;
-  for (u64 n = 0; n < env_number("PANGEA_SEQUENCES", 20000); ++n) {
-    Prng prng(seed * 7'000'003 + n);
-    const Sequence s = make_sequence(prng, 2 + static_cast<unsigned>(prng.below(12)), nullptr, lab.fixture().cpuid);
+  for (u64 n = 0; n < count; ++n) {
+    Prng prng(seed * factor + n);
+    const Sequence s = make(prng);
     const std::string d = lab.compare(s, prng);
     if (d.empty()) continue;
-    ADD_FAILURE() << "PANGEA_SEED=" << seed << " sequence " << n << "\n" << d;
+    ADD_FAILURE() << "PANGEA_SEED=" << seed << " " << what << " " << n << "\n" << d;
     if (++failures > 10) return;
   }
 }
 
+TEST_P(Differential, RandomSequences) {
+  Lab lab(GetParam());
+  const u64 count = env_number("PANGEA_SEQUENCES", 20000);
+  compare_many(lab, "sequence", 7'000'003, count, [&lab](Prng& prng) {
+    return make_sequence(prng, 2 + static_cast<unsigned>(prng.below(12)), nullptr, lab.fixture().cpuid);
+  });
+}
+
 TEST_P(Differential, RandomLoops) {
   Lab lab(GetParam());
-  const u64 seed = env_number("PANGEA_SEED", 1);
-  unsigned failures = 0;
-  for (u64 n = 0; n < env_number("PANGEA_SEQUENCES", 20000) / 2; ++n) {
-    Prng prng(seed * 9'000'011 + n);
-    const Sequence s = make_loop(prng, lab.fixture().cpuid);
-    const std::string d = lab.compare(s, prng);
-    if (d.empty()) continue;
-    ADD_FAILURE() << "PANGEA_SEED=" << seed << " loop " << n << "\n" << d;
-    if (++failures > 10) return;
-  }
+  const u64 count = env_number("PANGEA_SEQUENCES", 20000) / 2;
+  compare_many(lab, "loop", 9'000'011, count, [&lab](Prng& prng) { return make_loop(prng, lab.fixture().cpuid); });
+}
+
+TEST_P(Differential, RandomWebs) {
+  Lab lab(GetParam());
+  compare_many(lab, "web", 11'000'027, env_number("PANGEA_SEQUENCES", 20000) / 2, make_web);
 }
 INSTANTIATE_TEST_SUITE_P(Blocks, Differential, testing::Values(Blocks::Whole, Blocks::OneInstruction, Blocks::Hot),
                          [](const auto& p) {

@@ -43,4 +43,6 @@ Sequence make_unmapped(Prng& prng, const x86::IsaRow& row);
 /// moves in steps, mostly over a page end and sometimes beyond the data; some instructions are jumped over in some
 /// turns.
 Sequence make_loop(Prng& prng, const x86::CpuidConfig& cpu);
+/// A few pieces of code with jumps of every kind between them, up to some dozen turns (web.cc). Does not fault.
+Sequence make_web(Prng& prng);
 }  // namespace pangea::differential
