@@ -1,5 +1,5 @@
-// Random sequences from the instruction table, and webs of jumps: the translator against the host's processor. Registers, flags, memory,
-// vector and x87 state, MXCSR, and faults with their place.
+// Random sequences from the instruction table, and webs of jumps: the translator against the host's processor.
+// Registers, flags, memory, vector and x87 state, MXCSR, and faults with their place.
 //
 //   PANGEA_SEED=N        the seed (printed with every failure)
 //   PANGEA_SEQUENCES=N   how many random sequences (default 20000)

@@ -22,7 +22,7 @@ class Web {
     put32(static_cast<u32>(1 + p_.below(60)));
     for (unsigned k = 0; k < pieces_; ++k) piece(k);
     starts_[pieces_] = s_.bytes.size();  // the way out
-    for (const auto& [at, to] : calls_) {
+    for (const auto& [at, to] : jumps_) {
       const u32 rel = static_cast<u32>(starts_[to] - (at + 4));
       for (unsigned i = 0; i < 4; ++i) s_.bytes[at + i] = static_cast<u8>(rel >> 8 * i);
     }
@@ -35,13 +35,13 @@ class Web {
   }
   void put32(u32 v) { put({v & 0xff, v >> 8 & 0xff, v >> 16 & 0xff, v >> 24}); }
   void rel32(unsigned piece) {
-    calls_.push_back({s_.bytes.size(), piece});
+    jumps_.push_back({s_.bytes.size(), piece});
     put32(0);
   }
   u8 any_register() { return kFree[p_.below(kFree.size())]; }
   u64 any_condition() {
-    static constexpr u64 kDefined[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15};  // P is seldom made by recipes
-    return p_.chance(1, 8) ? 10 + p_.below(2) : kDefined[p_.below(std::size(kDefined))];
+    static constexpr u64 kConditions[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15};  // P is seldom made by recipes
+    return p_.chance(1, 8) ? 10 + p_.below(2) : kConditions[p_.below(std::size(kConditions))];
   }
   static u64 rex(bool wide, u8 reg, u8 rm) { return 0x40u | (wide ? 8u : 0u) | (reg >> 3) << 2 | rm >> 3; }
   static u64 modrm(u8 reg, u8 rm) { return 0xc0u | (reg & 7u) << 3 | (rm & 7u); }
@@ -127,8 +127,8 @@ class Web {
   Prng& p_;
   Sequence& s_;
   const unsigned pieces_;
-  std::array<usize, 2 * kPiecesMax + 1> starts_{};
-  std::vector<std::pair<usize, unsigned>> calls_;  // place of a rel32, index of where it leads in starts_
+  std::array<usize, 2 * kPiecesMax + 1> starts_{};  // of the pieces, the way out, what lies behind each count
+  std::vector<std::pair<usize, unsigned>> jumps_;   // place of a rel32, index of where it leads in starts_
 };
 }  // namespace
 
