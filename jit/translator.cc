@@ -185,8 +185,7 @@ void Translator::evict_all(Runner& r) {
     cache_.reset_to(first_block_);
     ++stats_.cache_flushes;
     epoch_.fetch_add(1);
-    for (const auto& other : runners_) other->flush_jumps.store(true);
-    r.flush_jumps.store(true);
+    for (const auto& each : runners_) each->flush_jumps.store(true);
   }
   flush_wanted_.store(false);
   flush_wanted_.notify_all();
