@@ -1,6 +1,6 @@
 // Webs: a few short pieces of code between which jumps of every kind lead to and fro, with the flags of one piece used
 // in the next. What a block knows of how it is reached (the flags by a recipe, a return that was predicted) must hold
-// for every way to it, not only for the one it was made for.
+// for every way to it, not only for the one it was made for. Some change their own constants as they go.
 #include <array>
 #include <initializer_list>
 #include <utility>
@@ -20,12 +20,12 @@ class Web {
   void make() {
     put({0xb9});  // MOV ECX, imm32
     put32(static_cast<u32>(1 + p_.below(60)));
+    put({0x83, 0xc0, 1});  // ADD EAX, 1
+    constants_.push_back(s_.bytes.size() - 1);
     for (unsigned k = 0; k < pieces_; ++k) piece(k);
     starts_[pieces_] = s_.bytes.size();  // the way out
-    for (const auto& [at, to] : jumps_) {
-      const u32 rel = static_cast<u32>(starts_[to] - (at + 4));
-      for (unsigned i = 0; i < 4; ++i) s_.bytes[at + i] = static_cast<u8>(rel >> 8 * i);
-    }
+    for (const auto& [at, to] : jumps_) set32(at, starts_[to] - (at + 4));
+    for (const usize at : changes_) set32(at, constants_[p_.below(constants_.size())] - (at + 5));
     s_.undefined_flags = x86::kAF;  // logic leaves it so
   }
 
@@ -34,6 +34,9 @@ class Web {
     for (const u64 b : bytes) s_.bytes.push_back(static_cast<u8>(b));
   }
   void put32(u32 v) { put({v & 0xff, v >> 8 & 0xff, v >> 16 & 0xff, v >> 24}); }
+  void set32(usize at, u64 v) {
+    for (unsigned i = 0; i < 4; ++i) s_.bytes[at + i] = static_cast<u8>(v >> 8 * i);
+  }
   void rel32(unsigned piece) {
     jumps_.push_back({s_.bytes.size(), piece});
     put32(0);
@@ -50,6 +53,7 @@ class Web {
     starts_[k] = s_.bytes.size();
     if (p_.chance(1, 2)) use_flags();
     for (u64 n = p_.below(4); n > 0; --n) p_.chance(1, 4) ? use_flags() : make_flags();
+    if (changes_itself_ && p_.chance(1, 3)) change();
     // Who counts may go back; that puts the flags into memory, so others only go on.
     const bool counts = p_.chance(1, 3);
     if (counts) {
@@ -68,7 +72,10 @@ class Web {
     const u8 a = any_register(), b = any_register();
     const bool wide = p_.chance(1, 2);
     switch (p_.below(6)) {
-      case 0: put({rex(wide, 0, a), 0x83, modrm(static_cast<u8>(p_.below(8)), a), p_.below(256)}); break;
+      case 0:
+        put({rex(wide, 0, a), 0x83, modrm(static_cast<u8>(p_.below(8)), a), p_.below(256)});
+        constants_.push_back(s_.bytes.size() - 1);
+        break;
       case 1: put({rex(wide, b, a), 0x85, modrm(b, a)}); break;
       case 2: put({rex(wide, 0, a), 0xff, modrm(static_cast<u8>(p_.below(2)), a)}); break;
       case 3: put({rex(false, b, a), 0x38, modrm(b, a)}); break;  // CMP of bytes
@@ -86,6 +93,12 @@ class Web {
       case 4: put({rex(true, b, a), 0x8d, 0x40 | (b & 7u) << 3 | 5u, p_.below(128)}); break;  // LEA b, [RBP or R13+d]
       default: put({rex(false, 0, a), 0xd1, modrm(4, a)}); break;                             // SHL
     }
+  }
+  void change() {
+    put({0xc6, 0x05});  // MOV BYTE [RIP+rel32], imm8
+    changes_.push_back(s_.bytes.size());
+    put32(0);
+    put({p_.below(256)});
   }
   void leave(unsigned k, unsigned to) {
     switch (p_.below(6)) {
@@ -127,8 +140,10 @@ class Web {
   Prng& p_;
   Sequence& s_;
   const unsigned pieces_;
+  const bool changes_itself_ = p_.chance(1, 4);
   std::array<usize, 2 * kPiecesMax + 1> starts_{};  // of the pieces, the way out, what lies behind each count
   std::vector<std::pair<usize, unsigned>> jumps_;   // place of a rel32, index of where it leads in starts_
+  std::vector<usize> constants_, changes_;          // places of an immediate byte; of a rel32 that leads to one
 };
 }  // namespace
 
