@@ -4,8 +4,6 @@
 
 #include "images/guest/litmus/litmus.h"
 
-static bool split(const Variant* v) { return v->place == kSplitLine || v->place == kSplitPage; }
-
 static bool torn(const uint8_t* bytes, unsigned count) {
   for (unsigned i = 1; i < count; ++i) {
     if (bytes[i] != bytes[0]) return true;
@@ -48,7 +46,7 @@ static Verdict judge_torn(const Variant* v, Value* const loads[], unsigned cell,
   unsigned bytes = kBytes[v->width];
   ++tally->torn;
   bool end_torn = torn(end[0].byte, bytes) || torn(end[1].byte, bytes);
-  if (!split(v) || (end_torn && v->fence == kLock)) return kForbidden;
+  if (!is_split(v->place) || (end_torn && v->fence == kLock)) return kForbidden;
   Verdict worst = kUsual;
   for (unsigned bx = 0; bx < bytes; ++bx) {
     for (unsigned by = 0; by < bytes; ++by) {

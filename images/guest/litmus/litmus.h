@@ -35,6 +35,8 @@ typedef enum { kWidth1, kWidth2, kWidth4, kWidth8, kWidth16, kWidths } Width;
 // Where the two variables of a cell lie: side by side in one line; on two lines of a page; on two pages; each across
 // two lines of a page; each across two pages.
 typedef enum { kLine, kLines, kPages, kSplitLine, kSplitPage, kPlaces } Place;
+// No access there is within its natural alignment.
+static inline bool is_split(Place place) { return place == kSplitLine || place == kSplitPage; }
 typedef enum { kUsual, kRelaxed, kForbidden } Verdict;
 
 typedef struct {

@@ -80,14 +80,13 @@ static bool wanted(const Options* o, const Variant* v, Spread spread) {
 // A LOCK across two lines stops every processor of the host, and many hosts make whoever does that wait besides. A cell
 // across two pages has its pages for itself: all of them move between the nodes, several times for each run.
 static bool dear(const Variant* v) {
-  return (v->fence == kLock && (v->place == kSplitLine || v->place == kSplitPage)) ||
-         (v->several_nodes && v->place == kSplitPage);
+  return (v->fence == kLock && is_split(v->place)) || (v->several_nodes && v->place == kSplitPage);
 }
 
 static void run_variant(const Options* o, Team* team, Variant v, Spread spread, Sum* sum) {
   Area area;
   if (!wanted(o, &v, spread) || !area_of(&v, &area)) return;
-  bool unaligned = v.place == kSplitLine || v.place == kSplitPage;
+  bool unaligned = is_split(v.place);
   for (unsigned t = 0; t < v.test->threads; ++t) {
     if (!step_of(v.test->kind[t], v.width, v.fence, unaligned)) return;
   }

@@ -94,7 +94,7 @@ static void run_variant(Member* m) {
   const Variant* v = &team->variant;
   if (m->index >= v->test->threads) return;
   const unsigned cells = team->area.cells, bytes = kBytes[v->width];
-  const bool unaligned = v->place == kSplitLine || v->place == kSplitPage;
+  const bool unaligned = is_split(v->place);
   const Step step = step_of(v->test->kind[m->index], v->width, v->fence, unaligned);
   uint8_t(*codes[kThreadsMax])[kRegisters];
   Value* loads[kThreadsMax];
