@@ -1,5 +1,6 @@
 // One translated block, and the jumps that lead out of it.
 #pragma once
+#include <memory_resource>
 #include <vector>
 
 #include "emu/mem/address.h"
@@ -44,6 +45,7 @@ struct Link {
   u64 flags = 0;                 // as BlockKey::flags
   Block* from = nullptr;
   Block* to = nullptr;
+  Link* next = nullptr;  // another that leads to the same block
 };
 
 /// Host offset -> guest instruction, for faults and exits in the middle of a block.
@@ -75,7 +77,11 @@ struct ExecRecord {
                   // forbids the form; #GP 13: a branch to nowhere)
 };
 
+/// Tens of thousands of blocks are made one by one and go all together. So what belongs to one is in memory that is
+/// only given back as a whole, and no destructor runs.
 struct Block {
+  explicit Block(std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : insns(memory), colds(memory), execs(memory), links(memory) {}
   BlockKey key;
   u8* code = nullptr;  // writable view; also the entry point
   u32 size = 0;
@@ -87,10 +93,10 @@ struct Block {
   bool hinted = false;  // made as hot code (hints.h)
   PageNumber pages[2];  // pages[1] only if the last instruction crosses
   unsigned page_count = 1;
-  std::vector<InsnRecord> insns;
-  std::vector<ColdRecord> colds;
-  std::vector<ExecRecord> execs;  // never grows after emission: generated code points into it
-  std::vector<Link> links;        // likewise
-  std::vector<Link*> incoming;
+  std::pmr::vector<InsnRecord> insns;
+  std::pmr::vector<ColdRecord> colds;
+  std::pmr::vector<ExecRecord> execs;  // never grows after emission: generated code points into it
+  std::pmr::vector<Link> links;        // likewise
+  Link* incoming = nullptr;            // the first that leads here
 };
 }  // namespace pangea::jit

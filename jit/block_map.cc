@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <type_traits>
+#include <utility>
 
 #include "jit/host_asm.h"
 
@@ -13,20 +15,30 @@ void patch(u8* rel32, const u8* target) {
   const i32 v = static_cast<i32>(target - (rel32 + 4));
   __atomic_store_n(reinterpret_cast<i32*>(rel32), v, __ATOMIC_RELEASE);
 }
+
+/// `l` leads to its block no longer, as far as that block knows.
+void leave(Link& l) {
+  Link** at = &l.to->incoming;
+  while (*at != &l) at = &(*at)->next;
+  *at = l.next;
+}
 }  // namespace
 
-Block* BlockMap::insert(std::unique_ptr<Block> block) {
-  Block* b = block.get();
-  by_key_.insert(*b);
-  for (unsigned k = 0; k < b->page_count; ++k) by_page_[b->pages[k].v].push_back(b);
-  all_.push_back(std::move(block));
-  return b;
+static_assert(std::is_trivially_destructible_v<InsnRecord> && std::is_trivially_destructible_v<ColdRecord> &&
+              std::is_trivially_destructible_v<ExecRecord> && std::is_trivially_destructible_v<Link>);
+Block& BlockMap::make() { return *std::pmr::polymorphic_allocator<>(&memory_).new_object<Block>(&memory_); }
+
+void BlockMap::insert(Block& b) {
+  by_key_.insert(b);
+  for (unsigned k = 0; k < b.page_count; ++k) by_page_[b.pages[k].v].push_back(&b);
+  all_.push_back(&b);
 }
 
 void BlockMap::link(Link& l, Block& target) {
   if (l.from->dead || target.dead || l.to) return;
   l.to = &target;
-  target.incoming.push_back(&l);
+  l.next = target.incoming;
+  target.incoming = &l;
   patch(l.rel32, target.code);
 }
 
@@ -34,15 +46,14 @@ void BlockMap::kill(Block& b) {
   if (b.dead) return;
   b.dead = true;
   by_key_.erase(b);
-  for (Link* l : b.incoming) {
+  for (Link* l = std::exchange(b.incoming, nullptr); l; l = l->next) {
     patch(l->rel32, l->unlinked);
     l->to = nullptr;
   }
-  b.incoming.clear();
   for (Link& l : b.links) {
     if (!l.to) continue;
     patch(l.rel32, l.unlinked);
-    std::erase(l.to->incoming, &l);
+    leave(l);
     l.to = nullptr;
   }
 }
@@ -76,10 +87,10 @@ unsigned BlockMap::kill_cold(Gpa first, Gpa last) {
 
 Block* BlockMap::by_host(u64 pc) const {
   const u8* w = cache_.writable(reinterpret_cast<const u8*>(pc));
-  const auto it = std::upper_bound(all_.begin(), all_.end(), w,
-                                   [](const u8* p, const std::unique_ptr<Block>& b) { return p < b->code; });
+  const auto it =
+      std::upper_bound(all_.begin(), all_.end(), w, [](const u8* p, const Block* b) { return p < b->code; });
   if (it == all_.begin()) return nullptr;
-  Block* b = std::prev(it)->get();
+  Block* b = *std::prev(it);
   return w < b->code + b->size ? b : nullptr;
 }
 
@@ -87,5 +98,6 @@ void BlockMap::clear() {
   by_key_.clear();
   by_page_.clear();
   all_.clear();
+  memory_.release();
 }
 }  // namespace pangea::jit

@@ -1,7 +1,7 @@
 // All blocks of a node: by key, by page, by host address; linking and invalidation. Callers hold the translator's
 // mutex.
 #pragma once
-#include <memory>
+#include <memory_resource>
 #include <unordered_map>
 #include <vector>
 
@@ -15,8 +15,10 @@ class BlockMap {
   explicit BlockMap(CodeCache& cache) : cache_(cache) {}
 
   Block* find(const BlockKey& key) const { return by_key_.find(key); }
+  /// A block to fill. It lives until clear().
+  Block& make();
   /// Takes a finished block in.
-  Block* insert(std::unique_ptr<Block> block);
+  void insert(Block& block);
   /// Patches `link` to `target` if both live.
   void link(Link& link, Block& target);
   /// Every block made from `page` leaves the map and loses its incoming links. Its code stays until clear(): a vCPU may
@@ -37,6 +39,7 @@ class BlockMap {
   CodeCache& cache_;
   KeyIndex by_key_;
   std::unordered_map<u64, std::vector<Block*>> by_page_;
-  std::vector<std::unique_ptr<Block>> all_;  // ascending code addresses, as the cache hands them out
+  std::pmr::monotonic_buffer_resource memory_{usize{1} << 16};  // of the blocks
+  std::vector<Block*> all_;                                     // ascending code addresses, as the cache hands them out
 };
 }  // namespace pangea::jit

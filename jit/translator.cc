@@ -153,19 +153,20 @@ Block* Translator::emit_block(const BlockKey& key, Lifted& lifted, bool hot) {
   const bool bits64 = (key.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
   const unsigned most = key.kind >> kTurnsShift ? key.kind >> kTurnsShift : kMaxTurns;
   const unsigned turns = hot && bits64 && !(key.kind & kUnmerged) ? repeat_loop(lifted, key.rip, most) : 1;
-  auto block = std::make_unique<Block>();
-  block->key = key;
-  block->pages[0] = lifted.pages[0];
-  block->pages[1] = lifted.pages[1];
-  block->page_count = lifted.page_count;
-  block->guest_bytes = static_cast<u16>(lifted.bytes);
-  Emitter e(HostAsm(cache_.next(), cache_.end()), *block, {lifted.insns.data(), lifted.count}, stubs_,
+  Block& block = map_.make();
+  block.key = key;
+  block.pages[0] = lifted.pages[0];
+  block.pages[1] = lifted.pages[1];
+  block.page_count = lifted.page_count;
+  block.guest_bytes = static_cast<u16>(lifted.bytes);
+  Emitter e(HostAsm(cache_.next(), cache_.end()), block, {lifted.insns.data(), lifted.count}, stubs_,
             {options_.count_instructions, hot && !(key.kind & kShortRanges) ? &hints_ : nullptr, turns});
   PANGEA_ASSERT(e.emit());
   cache_.commit(e.code().here());
   stats_.translated_instructions += lifted.count;
-  stats_.emitted_bytes += block->size;
-  return map_.insert(std::move(block));
+  stats_.emitted_bytes += block.size;
+  map_.insert(block);
+  return &block;
 }
 
 void Translator::evict_all(Runner& r) {
