@@ -10,9 +10,12 @@
 //
 // Streams. Memory is cleared, copied and searched page after page, in either direction. An agent that needs the page
 // next to one it needed lately starts a stream; pages ahead of it are asked for while it works on this one, twice as
-// many each time.
+// many each time. So does an instruction that needed pages the same distance apart three times (Chen, Baer: "Effective
+// hardware-based data prefetching for high-performance processors", IEEE Trans. Computers 44(5), 1995): a kernel looks
+// at the first and the last `struct page` of each block of memory, which lie eight pages apart.
 #pragma once
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "coherence/events.h"
@@ -37,11 +40,12 @@ class Predictor {
     i64 step = 1;
     unsigned count = 0;
   };
-  /// `agent` has to wait for `page`.
-  Ahead waits(AgentId agent, PageNumber page);
+  /// `agent` has to wait for `page`. `place`: as LocalRequest::place.
+  Ahead waits(AgentId agent, PageNumber page, u64 place = 0);
 
  private:
   static constexpr u8 kTrust = 8;
+  static constexpr unsigned kEqual = 2;    // distances between the waits of an instruction that make a stream
   static constexpr unsigned kStreams = 4;  // of one agent: a copy has two, its page tables may have another
   struct Habit {
     PageNumber page;
@@ -56,10 +60,22 @@ class Predictor {
     unsigned depth = 0;  // pages asked for at a time; 0: a single page so far
     bool used = false;
   };
+  /// The pages that one instruction of one agent waits for.
+  struct Stride {
+    u64 place = 0;
+    AgentId agent = 0;
+    unsigned equal = 0;  // distances in a row that were `stream.step`
+    Stream stream;
+  };
   Habit& habit(PageNumber page) { return habits_[page.v % habits_.size()]; }
   static bool continues(const Stream& s, PageNumber page, i64 step);
+  /// `page` continues `s` by steps of `step`: what to ask for now.
+  Ahead advance(Stream& s, PageNumber page, i64 step) const;
+  /// What to ask for if the waits at `place` are a stream.
+  std::optional<Ahead> strides(AgentId agent, PageNumber page, u64 place);
 
-  std::array<Habit, 4096> habits_{};  // direct-mapped: a page that is pushed out is learnt again
+  std::array<Habit, 4096> habits_{};   // direct-mapped: a page that is pushed out is learnt again
+  std::array<Stride, 256> strides_{};  // direct-mapped, too
   std::vector<std::array<Stream, kStreams>> streams_;
   std::vector<u8> oldest_;
   bool migratory_;

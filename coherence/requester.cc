@@ -70,7 +70,7 @@ void Requester::ask_ahead(PageNumber page, Want want, AgentId agent, u64 place) 
                     [this](const Trails::Stop& t) { return enough(s_.local.right(t.page), t.want); });
     s_.trails.ahead(stop, [this](const Trails::Stop& t) { return ask(t.page, t.want); });
   }
-  const Predictor::Ahead ahead = s_.predictor.waits(agent, page);
+  const Predictor::Ahead ahead = s_.predictor.waits(agent, page, place);
   PageNumber p = ahead.first;
   for (unsigned i = 0; i < ahead.count; i++, p.v += static_cast<u64>(ahead.step)) {
     if (!s_.cfg.homes.home(p)) return;

@@ -42,7 +42,7 @@ struct NodeOffer {
 };
 inline constexpr usize kFeatureWordsMax = 256;
 /// Changes whenever anything that nodes say to each other changes its meaning.
-inline constexpr u32 kProtocolVersion = 6;
+inline constexpr u32 kProtocolVersion = 7;
 
 /// Unit: ns.
 struct JoinTimeouts {
