@@ -197,7 +197,10 @@ Result<std::unique_ptr<Cluster>> Cluster::join(const RunOptions& options, x86::C
   return c;
 }
 
-Cluster::~Cluster() { end(static_cast<int>(ExitStatus::HostError), "the machine could not be started"); }
+Cluster::~Cluster() {
+  end(static_cast<int>(ExitStatus::HostError), "the machine could not be started");
+  children_.finish(3000);
+}
 
 void Cluster::bind(const MachinePlan& plan, NodeMemory& memory, GuestTime& time) {
   time_ = &time;
@@ -317,6 +320,5 @@ void Cluster::end(int status, const std::string& reason) {
   if (control_link_)
     each_other([&](NodeId n) { control_link_->send_shutdown(n, {.exit_status = status, .reason = reason}); });
   membership_.endpoint->close();
-  children_.finish(3000);
 }
 }  // namespace pangea::machine

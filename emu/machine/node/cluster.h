@@ -66,8 +66,9 @@ class Cluster {
   /// The debugger's hands on the vCPUs of the other nodes. `on_stop`: one of those has stopped by itself; any thread,
   /// must not block. While it may be called, what it uses stays. Before resume().
   std::vector<std::unique_ptr<NodeDebug>> debug(const MachinePlan& plan, std::function<void(const DebugStop&)> on_stop);
-  /// Ends all waits here, then the other nodes; waits until the children are gone.
   void stop_waiting() { link_->stop(); }
+  /// Ends all waits here, then the other nodes. The destructor waits until the children are gone, so that this process
+  /// takes its part of the machine down while they do.
   void end(int status, const std::string& reason);
 
  private:
