@@ -119,7 +119,7 @@ class Builder {
       }
     }
     const bool lock = (row.attr & kLockable) && memory && p_.chance(1, 4);
-    const bool p66 = has_size && row.pp != Pp::P66 && p_.chance(1, 4);
+    const bool p66 = has_size && row.pp != Pp::P66 && p_.chance(1, 4) && !reads_more(row);
     bool w = p_.chance(1, 2);
     if (row.attr & kRexW0) w = false;
     if (row.attr & kRexW1) w = true;
@@ -228,6 +228,10 @@ class Builder {
     return false;
   }
 
+  /// MOVSXD of two bytes: AMD's processors read four, and find that a page is missing that it does not need.
+  static bool reads_more(const IsaRow& row) {
+    return row.cls == IsaClass::Control && row.id == static_cast<u16>(EmitId::Movsxd) && __builtin_cpu_is("amd");
+  }
   void operand(bool memory, unsigned shape, u8 reg, u8 rm, u8 index, unsigned imm) {
     const u64 r = static_cast<u64>(reg & 7) << 3;
     if (!memory) return b(0xc0 | r | (rm & 7));

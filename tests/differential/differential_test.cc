@@ -35,7 +35,7 @@ class Differential : public testing::TestWithParam<Blocks> {
 bool contains(const Sequence& s, const IsaRow& row) {
   std::vector<u8> bytes = s.bytes;
   bytes.resize(bytes.size() + 15);
-  for (usize at = 0; at < s.bytes.size();) {
+  for (usize at = s.start; at < s.bytes.size();) {
     Insn i;
     if (decode(bytes.data() + at, 15, CodeSize::Bits64, i) != DecodeStatus::Ok) return false;
     if (i.row == &row) return true;

@@ -55,12 +55,21 @@ void random_fpu(Prng& p, Machine& m) {
   }
 }
 
-void place(u8* code, const Sequence& s) {
-  std::memcpy(code, s.bytes.data(), s.bytes.size());
-  u8* p = code + s.bytes.size();
-  *p = 0xe9;
-  const i32 rel = static_cast<i32>(kExit - (kCode + s.bytes.size() + 5));
-  std::memcpy(p + 1, &rel, 4);
+/// The sequence and the jump out behind it, from kCode + s.start on.
+std::vector<u8> whole(const Sequence& s) {
+  PANGEA_ASSERT(s.bytes.size() + 5 <= kCodeBytes);
+  std::vector<u8> code(s.bytes.begin() + static_cast<i64>(s.start), s.bytes.end());
+  const u32 rel = static_cast<u32>(kExit - (kCode + s.bytes.size() + 5));
+  code.push_back(0xe9);
+  for (unsigned k = 0; k < 4; ++k) code.push_back(static_cast<u8>(rel >> 8 * k));
+  return code;
+}
+
+/// Pages of code that follow each other do not do so in physical memory.
+constexpr u64 kCodePages = (kCodeBytes >> kPageShift) + 1;
+constexpr u64 code_gpa(u64 linear) {
+  const u64 page = (linear - kCode) >> kPageShift;
+  return kCode + (kCodePages - 1 - page) * kPageSize + (linear & kPageMask);
 }
 
 /// The instruction at `rip`. False: there is none.
@@ -108,7 +117,9 @@ auto register_bytes(const u8* p) { return fmt::join(p, p + 16, ""); }
 }  // namespace
 
 Lab::Lab(Blocks blocks) : fixture_(options(blocks), u64{320} << 20) {
-  fixture_.load("\xf4", 1, kExit);
+  fixture_.load("\xf4", 1, code_gpa(kExit));
+  fixture_.put64(0x3000 + 8 * (kCode >> 21), 0x6007);
+  for (u64 k = 0; k < kCodePages; ++k) fixture_.put64(0x6000 + 8 * k, code_gpa(kCode + k * kPageSize) | 7);
   // Data alone is mapped in its 2 MiB and those below, as on the other side.
   fixture_.put64(0x3000 + 8 * (kData >> 21), 0x5007);
   fixture_.put64(0x3000 + 8 * ((kData >> 21) - 1), 0);
@@ -120,6 +131,7 @@ std::string Lab::compare(const Sequence& s, Prng& prng) {
   Machine in;
   for (u64& g : in.gpr) g = random_value(prng);
   in.gpr[4] = kData + 4096;
+  in.rip = kCode + s.start;
   in.flags = 0x202 | (prng.next() & kArith);
   random_fpu(prng, in);
   u8 data[kDataBytes];
@@ -128,7 +140,8 @@ std::string Lab::compare(const Sequence& s, Prng& prng) {
     std::memcpy(data + k, &v, 8);
   }
   Machine native = in, guest = in;
-  place(native_code(), s);
+  const std::vector<u8> code = whole(s);
+  std::memcpy(native_code() + s.start, code.data(), code.size());
   std::memcpy(native_data(), data, sizeof data);
   native_run(native);
   if (__builtin_cpu_is("amd")) settle_gather_mask(s, native);
@@ -139,12 +152,13 @@ std::string Lab::compare(const Sequence& s, Prng& prng) {
 }
 
 void Lab::run_guest(const Sequence& s, Machine& m) {
-  fixture_.engine->code_page_lost(page_of(Gpa{kCode}));
-  place(fixture_.at(kCode), s);
+  for (u64 at = kCode; at < kExit; at += kPageSize) fixture_.engine->code_page_lost(page_of(Gpa{code_gpa(at)}));
+  const std::vector<u8> code = whole(s);
+  for (usize k = 0; k < code.size(); ++k) *fixture_.at(code_gpa(kCode + s.start + k)) = code[k];
   VcpuState& v = fixture_.vcpu->state();
   std::memcpy(v.gpr, m.gpr, sizeof m.gpr);
   v.rflags = m.flags;
-  v.rip = kCode;
+  v.rip = m.rip;
   v.exception = {};
   std::memcpy(v.fpu.xmm, m.fx + 160, 256);
   std::memcpy(&v.fpu.mxcsr, m.fx + 24, 4);
@@ -215,7 +229,7 @@ std::string Lab::difference(const Sequence& s, const Machine& native, const Mach
     }
   if (d.empty()) return d;
   d += "  code:";
-  for (usize at = 0; at < s.bytes.size();) {
+  for (usize at = s.start; at < s.bytes.size();) {
     Insn i;
     if (decode(s.bytes.data() + at, s.bytes.size() - at, CodeSize::Bits64, i) != DecodeStatus::Ok) break;
     d += "\n    " + disassemble(s.bytes.data() + at, i.length, kCode + at, CodeSize::Bits64);

@@ -81,7 +81,7 @@ void on_fault(int, siginfo_t* info, void* context) {
   auto* uc = static_cast<ucontext_t*>(context);
   greg_t* g = uc->uc_mcontext.gregs;
   const u64 rip = static_cast<u64>(g[REG_RIP]);
-  if (rip < kCode || rip >= kCode + 2 * 4096) {
+  if (rip < kCode || rip >= kExit) {
     signal(SIGSEGV, SIG_DFL);
     return;
   }
@@ -106,13 +106,12 @@ void native_setup() {
   map(kData - 4096, 4096, PROT_NONE);
   map(kData, kDataBytes, PROT_READ | PROT_WRITE);
   map(kData + kDataBytes, 4096, PROT_NONE);
-  map(kCode, 2 * 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
+  map(kCode, kCodeBytes + 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
   map(kSave, 4096, PROT_READ | PROT_WRITE);
   u8 jump[14] = {0xff, 0x25, 0, 0, 0, 0};  // jmp [rip + 0]
   const u64 target = reinterpret_cast<u64>(differential_exit);
   std::memcpy(jump + 6, &target, 8);
   std::memcpy(reinterpret_cast<void*>(kExit), jump, sizeof jump);
-  save()->code = kCode;
   save()->components = __builtin_cpu_supports("avx") ? 7 : 3;
   save()->mxcsr = 0x1f80;
   static u8 stack[64 * 1024];
@@ -132,6 +131,7 @@ u8* native_code() { return reinterpret_cast<u8*>(kCode); }
 void native_run(Machine& m) {
   std::memcpy(save()->gpr, m.gpr, sizeof m.gpr);
   save()->flags = m.flags;
+  save()->code = m.rip;
   std::memcpy(save()->fx, m.fx, kAreaBytes);
   const u64 header[8] = {save()->components};
   std::memcpy(save()->fx + 512, header, sizeof header);

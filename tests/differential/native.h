@@ -11,13 +11,13 @@ struct Machine {
   u64 flags = 2;
   alignas(64) u8 fx[kAreaBytes] = {};
   int fault = -1;   // exception vector, or -1
-  u64 rip = 0;      // of the fault
+  u64 rip = 0;      // where it begins; afterwards of the fault
   u64 address = 0;  // of a page fault
 };
 /// Maps code, data and the save area once. Aborts if the host has something there.
 void native_setup();
 u8* native_data();
 u8* native_code();
-/// Executes what is at kCode, from `m` to `m`, until kExit or a fault.
+/// Executes what is at m.rip, from `m` to `m`, until kExit or a fault.
 void native_run(Machine& m);
 }  // namespace pangea::differential

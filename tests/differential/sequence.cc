@@ -154,7 +154,7 @@ void add_instruction(Builder& b, Sequence& s, const IsaRow& row) {
 }  // namespace
 
 Sequence make_loop(Prng& prng, const CpuidConfig& cpu) {
-  Sequence s;
+  Sequence s(prng);
   Builder b(prng, s);
   b.begin_loop();
   for (u64 count = 1 + prng.below(prng.chance(1, 2) ? 3 : 8); count > 0; --count) {
@@ -169,7 +169,7 @@ Sequence make_loop(Prng& prng, const CpuidConfig& cpu) {
 }
 
 Sequence make_unmapped(Prng& prng, const IsaRow& row) {
-  Sequence s;
+  Sequence s(prng);
   // Operands there begin up to 128 bytes either way: with what is mapped before, some cross into it.
   Builder b(prng, s, prng.chance(1, 2) ? 120 : 700 + prng.below(64));
   add_instruction(b, s, row);
@@ -177,7 +177,7 @@ Sequence make_unmapped(Prng& prng, const IsaRow& row) {
 }
 
 Sequence make_sequence(Prng& prng, unsigned count, const IsaRow* focus, const CpuidConfig& cpu) {
-  Sequence s;
+  Sequence s(prng);
   Builder b(prng, s);
   const unsigned where = static_cast<unsigned>(prng.below(count));
   for (unsigned k = 0; k < count; ++k) {

@@ -10,11 +10,17 @@
 namespace pangea::differential {
 /// Where both sides find code and data: the same virtual addresses in the guest and in this process.
 inline constexpr u64 kData = 0x10000000, kDataBytes = 2 * 4096;
-inline constexpr u64 kCode = 0x11000000, kCodeBytes = 4096;
-inline constexpr u64 kExit = 0x11001000;  // the sequence ends with a jump here
+inline constexpr u64 kCode = 0x11000000, kCodeBytes = 2 * 4096;
+inline constexpr u64 kExit = kCode + kCodeBytes;  // the sequence ends with a jump here
 
 struct Sequence {
-  std::vector<u8> bytes;
+  /// Some of them lie over a page end.
+  explicit Sequence(Prng& prng) {
+    if (prng.chance(1, 4)) start = 4096 - 1 - prng.below(160);
+    bytes.resize(start, 0x90);
+  }
+  std::vector<u8> bytes;                 // from kCode on
+  usize start = 0;                       // where it begins
   std::vector<const x86::IsaRow*> rows;  // of the instructions under test
   u16 undefined_flags = 0;               // arithmetic flags that the manuals leave undefined at the end
   struct From {

@@ -25,7 +25,7 @@ class Web {
     for (unsigned k = 0; k < pieces_; ++k) piece(k);
     starts_[pieces_] = s_.bytes.size();  // the way out
     for (const auto& [at, to] : jumps_) set32(at, starts_[to] - (at + 4));
-    for (const usize at : changes_) set32(at, constants_[p_.below(constants_.size())] - (at + 5));
+    for (const usize at : changes_) set32(at, any_constant() - (at + 5));
     s_.undefined_flags = x86::kAF;  // logic leaves it so
   }
 
@@ -41,6 +41,12 @@ class Web {
     jumps_.push_back({s_.bytes.size(), piece});
     put32(0);
   }
+  /// Rather the one whose instruction begins on the page before.
+  usize any_constant() {
+    for (const usize at : constants_)
+      if (at == 4096 && p_.chance(1, 2)) return at;
+    return constants_[p_.below(constants_.size())];
+  }
   u8 any_register() { return kFree[p_.below(kFree.size())]; }
   u64 any_condition() {
     static constexpr u64 kConditions[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15};  // P is seldom made by recipes
@@ -52,7 +58,10 @@ class Web {
   void piece(unsigned k) {
     starts_[k] = s_.bytes.size();
     if (p_.chance(1, 2)) use_flags();
-    for (u64 n = p_.below(4); n > 0; --n) p_.chance(1, 4) ? use_flags() : make_flags();
+    for (u64 n = p_.below(4); n > 0; --n) {
+      cross_page();
+      p_.chance(1, 4) ? use_flags() : make_flags();
+    }
     if (changes_itself_ && p_.chance(1, 3)) change();
     // Who counts may go back; that puts the flags into memory, so others only go on.
     const bool counts = p_.chance(1, 3);
@@ -93,6 +102,14 @@ class Web {
       case 4: put({rex(true, b, a), 0x8d, 0x40 | (b & 7u) << 3 | 5u, p_.below(128)}); break;  // LEA b, [RBP or R13+d]
       default: put({rex(false, 0, a), 0xd1, modrm(4, a)}); break;                             // SHL
     }
+  }
+  /// Just before a page end: ADD reg, imm8, whose immediate lies behind it.
+  void cross_page() {
+    if (s_.bytes.size() < 4096 - 16 || s_.bytes.size() > 4096 - 3) return;
+    while (s_.bytes.size() < 4096 - 3) put({0x90});
+    const u8 a = any_register();
+    put({rex(true, 0, a), 0x83, modrm(0, a), p_.below(256)});
+    constants_.push_back(s_.bytes.size() - 1);
   }
   void change() {
     put({0xc6, 0x05});  // MOV BYTE [RIP+rel32], imm8
@@ -140,7 +157,7 @@ class Web {
   Prng& p_;
   Sequence& s_;
   const unsigned pieces_;
-  const bool changes_itself_ = p_.chance(1, 4);
+  const bool changes_itself_ = p_.chance(1, s_.start ? 2 : 4);
   std::array<usize, 2 * kPiecesMax + 1> starts_{};  // of the pieces, the way out, what lies behind each count
   std::vector<std::pair<usize, unsigned>> jumps_;   // place of a rel32, index of where it leads in starts_
   std::vector<usize> constants_, changes_;          // places of an immediate byte; of a rel32 that leads to one
@@ -148,7 +165,7 @@ class Web {
 }  // namespace
 
 Sequence make_web(Prng& prng) {
-  Sequence s;
+  Sequence s(prng);
   Web(prng, s).make();
   return s;
 }
