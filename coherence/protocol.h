@@ -15,9 +15,11 @@ struct Config {
   unsigned nodes = 1;  // 1..kMaxNodes
   HomeMap homes;
   unsigned max_agents = 32;     // agents of this node, 1..kMaxAgents
-  unsigned max_requests = 256;  // pages one node may be waiting for; the same on every node: homes enforce it on peers
+  unsigned max_requests = 128;  // pages one node may be waiting for; the same on every node: homes enforce it on peers
   bool migratory = true;        // a page that was read and then written here is asked for to write; see predictor.h
-  unsigned prefetch_max = 64;   // pages asked for ahead of an agent that goes through memory in order; 0: none
+  // Pages asked for ahead of an agent that goes through memory in order; 0: none. Another agent's page may have to wait
+  // behind them: 33 us for each on a link of 1 Gb/s.
+  unsigned prefetch_max = 32;
   bool trails = true;           // ask for what agents waited for next before
   u64 min_hold_ns = 0;          // a page is kept at least this long after it came, and after its instruction retired
   u64 max_hold_ns = 2'000'000;  // and at most this long for agents that do not report Retired
