@@ -43,7 +43,6 @@ struct Link {
   u64 rip = 0;                   // target
   u32 kind = kPlain;             // kind of the target block
   u64 flags = 0;                 // as BlockKey::flags
-  Block* from = nullptr;
   Block* to = nullptr;
   Link* next = nullptr;  // another that leads to the same block
 };

@@ -15,13 +15,6 @@ void patch(u8* rel32, const u8* target) {
   const i32 v = static_cast<i32>(target - (rel32 + 4));
   __atomic_store_n(reinterpret_cast<i32*>(rel32), v, __ATOMIC_RELEASE);
 }
-
-/// `l` leads to its block no longer, as far as that block knows.
-void leave(Link& l) {
-  Link** at = &l.to->incoming;
-  while (*at != &l) at = &(*at)->next;
-  *at = l.next;
-}
 }  // namespace
 
 static_assert(std::is_trivially_destructible_v<InsnRecord> && std::is_trivially_destructible_v<ColdRecord> &&
@@ -35,13 +28,15 @@ void BlockMap::insert(Block& b) {
 }
 
 void BlockMap::link(Link& l, Block& target) {
-  if (l.from->dead || target.dead || l.to) return;
+  PANGEA_ASSERT(!target.dead);
+  if (l.to) return;  // another vCPU came the same way
   l.to = &target;
   l.next = target.incoming;
   target.incoming = &l;
   patch(l.rel32, target.code);
 }
 
+/// Its own links stay: where they lead is as right as it was.
 void BlockMap::kill(Block& b) {
   if (b.dead) return;
   b.dead = true;
@@ -49,12 +44,6 @@ void BlockMap::kill(Block& b) {
   for (Link* l = std::exchange(b.incoming, nullptr); l; l = l->next) {
     patch(l->rel32, l->unlinked);
     l->to = nullptr;
-  }
-  for (Link& l : b.links) {
-    if (!l.to) continue;
-    patch(l.rel32, l.unlinked);
-    leave(l);
-    l.to = nullptr;
   }
 }
 

@@ -19,7 +19,7 @@ class BlockMap {
   Block& make();
   /// Takes a finished block in.
   void insert(Block& block);
-  /// Patches `link` to `target` if both live.
+  /// Patches `link` to `target`, which lives (asserted).
   void link(Link& link, Block& target);
   /// Every block made from `page` leaves the map and loses its incoming links. Its code stays until clear(): a vCPU may
   /// be inside. Returns how many.

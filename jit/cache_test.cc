@@ -19,6 +19,27 @@ TEST(CodeCache, ThatIsFullIsEmptiedAndTheGuestGoesOn) {
   EXPECT_EQ(f.vcpu->state().instructions, 2u + 3 * (2 * 6000 + 2));
   EXPECT_GE(f.engine->stats().cache_flushes, 2u);
 }
+// The same, and each time round a division by zero in a block made anew: its place must be told from what stood there
+// before.
+GUEST(many_faults,
+      "mov $3,%ecx\n1: .rept 6000\njmp 2f\n2: inc %eax\n.endr\nxor %ebx,%ebx\nnop\ndiv %ebx\n3: dec %ecx\njnz 1b\n")
+TEST(CodeCache, FaultsAreFoundInWhatWasMadeAfterItWasEmptied) {
+  EngineOptions o;
+  o.code_cache_bytes = u64{512} << 10;
+  Fixture f(o);
+  LOAD(f, many_faults);
+  const u64 divide = Fixture::kCode + static_cast<u64>(guest_end_many_faults - guest_many_faults) - 1 - 8 - 2;
+  for (unsigned round = 1; round <= 3; ++round) {
+    ASSERT_EQ(f.run(), Outcome::Fault) << round;
+    EXPECT_EQ(f.vcpu->state().exception.vector, Vector::DE);
+    ASSERT_EQ(f.vcpu->state().rip, divide);
+    EXPECT_EQ(f.vcpu->state().gpr[0], 6000u * round);
+    f.vcpu->state().exception = {};
+    f.vcpu->state().rip += 2;
+  }
+  ASSERT_EQ(f.run(), Outcome::Halt);
+  EXPECT_GE(f.engine->stats().cache_flushes, 2u);
+}
 // Calls nested twelve deep, while the cache is emptied at any moment: returns must not land in what was
 // there before. (Its links have been freed; MALLOC_PERTURB_, which meson sets, makes that show.)
 GUEST(nested,

@@ -91,7 +91,6 @@ void Emitter::link_to(u64 rip, u32 kind, Jump how, u64 flags, Cond cond) {
   l.rip = rip;
   l.kind = kind;
   l.flags = flags;
-  l.from = &block_;
   if (how == Jump::Conditional && flags_from_ && a_.here() - flags_from_ < 16)
     block_.insns.back().host = static_cast<u16>(block_.insns.back().host + a_.align_for_patch(2, flags_from_));
   else

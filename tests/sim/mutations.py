@@ -167,7 +167,7 @@ HAND_OVER = [
     ('the second page of a block may be written', 'jit/translator.cc', 'k < lifted.page_count; ++k)', 'k < 1; ++k)'),
     ('the cache is emptied under others', 'jit/translator.cc', 'while (running_.load() > 1)', 'while (false)'),
     ('who empties the cache is not parked', 'jit/translator.cc', '  r.c.park();\n  while', '  while'),
-    ('the jump caches outlive the cache', 'jit/translator.cc', 'other->flush_jumps.store(true);\n    r.', 'r.'),
+    ('the jump caches outlive the cache', 'jit/translator.cc', '    for (const auto& each : runners_) each->flush_jumps.store(true);\n', ''),
     ('nobody leaves a block that has died', 'jit/translator.cc', '    r->c.exit_request().store(1);\n', ''),
     ('nobody looks a block up that has died', 'jit/translator.cc', '    r->flush_jumps.store(true);\n', ''),
     ('links to a block outlive it', 'jit/block_map.cc', '    patch(l->rel32, l->unlinked);\n', ''),
