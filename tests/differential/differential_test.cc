@@ -135,7 +135,15 @@ TEST_P(Differential, RandomLoops) {
 
 TEST_P(Differential, RandomWebs) {
   Lab lab(GetParam());
-  compare_many(lab, "web", 11'000'027, env_number("PANGEA_SEQUENCES", 20000) / 2, make_web);
+  compare_many(lab, "web", 11'000'027, env_number("PANGEA_SEQUENCES", 20000) / 2,
+               [](Prng& prng) { return make_web(prng, false); });
+}
+
+TEST_P(Differential, RandomWebsOf32Bits) {
+  if (!native_has_bits32()) GTEST_SKIP() << "this host's kernel runs no 32-bit code";
+  Lab lab(GetParam());
+  compare_many(lab, "web", 13'000'037, env_number("PANGEA_SEQUENCES", 20000) / 2,
+               [](Prng& prng) { return make_web(prng, true); });
 }
 INSTANTIATE_TEST_SUITE_P(Blocks, Differential, testing::Values(Blocks::Whole, Blocks::OneInstruction, Blocks::Hot),
                          [](const auto& p) {

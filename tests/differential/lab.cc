@@ -59,7 +59,7 @@ void random_fpu(Prng& p, Machine& m) {
 std::vector<u8> whole(const Sequence& s) {
   PANGEA_ASSERT(s.bytes.size() + 5 <= kCodeBytes);
   std::vector<u8> code(s.bytes.begin() + static_cast<i64>(s.start), s.bytes.end());
-  const u32 rel = static_cast<u32>(kExit - (kCode + s.bytes.size() + 5));
+  const u32 rel = static_cast<u32>((s.bits32 ? kExit32 : kExit) - (kCode + s.bytes.size() + 5));
   code.push_back(0xe9);
   for (unsigned k = 0; k < 4; ++k) code.push_back(static_cast<u8>(rel >> 8 * k));
   return code;
@@ -75,8 +75,8 @@ constexpr u64 code_gpa(u64 linear) {
 /// The instruction at `rip`. False: there is none.
 bool instruction_at(const Sequence& s, u64 rip, Insn& i) {
   const usize at = rip - kCode;
-  return at < s.bytes.size() &&
-         decode(s.bytes.data() + at, s.bytes.size() - at, CodeSize::Bits64, i) == DecodeStatus::Ok;
+  return at < s.bytes.size() && decode(s.bytes.data() + at, s.bytes.size() - at,
+                                       s.bits32 ? CodeSize::Bits32 : CodeSize::Bits64, i) == DecodeStatus::Ok;
 }
 
 /// Which elements a gather has yet to read is in the sign bits of its mask; what else is in there when it has faulted,
@@ -117,7 +117,7 @@ auto register_bytes(const u8* p) { return fmt::join(p, p + 16, ""); }
 }  // namespace
 
 Lab::Lab(Blocks blocks) : fixture_(options(blocks), u64{320} << 20) {
-  fixture_.load("\xf4", 1, code_gpa(kExit));
+  for (const u64 exit : {kExit, kExit32}) fixture_.load("\xf4", 1, code_gpa(exit));
   fixture_.put64(0x3000 + 8 * (kCode >> 21), 0x6007);
   for (u64 k = 0; k < kCodePages; ++k) fixture_.put64(0x6000 + 8 * k, code_gpa(kCode + k * kPageSize) | 7);
   // Data alone is mapped in its 2 MiB and those below, as on the other side.
@@ -132,6 +132,9 @@ std::string Lab::compare(const Sequence& s, Prng& prng) {
   for (u64& g : in.gpr) g = random_value(prng);
   in.gpr[4] = kData + 4096;
   in.rip = kCode + s.start;
+  in.bits32 = s.bits32;
+  if (s.bits32)
+    for (u64& g : in.gpr) g &= 0xffffffff;
   in.flags = 0x202 | (prng.next() & kArith);
   random_fpu(prng, in);
   u8 data[kDataBytes];
@@ -159,6 +162,8 @@ void Lab::run_guest(const Sequence& s, Machine& m) {
   std::memcpy(v.gpr, m.gpr, sizeof m.gpr);
   v.rflags = m.flags;
   v.rip = m.rip;
+  v.seg[1] = {0, 0xffffffff, 8, static_cast<u16>(s.bits32 ? 0xc09b : 0xa09b)};
+  update_mode(v);
   v.exception = {};
   std::memcpy(v.fpu.xmm, m.fx + 160, 256);
   std::memcpy(&v.fpu.mxcsr, m.fx + 24, 4);
@@ -198,7 +203,7 @@ std::string Lab::difference(const Sequence& s, const Machine& native, const Mach
     d += fmt::format("  fault at: host {:#x} guest {:#x}\n", native.rip, guest.rip);
   else if (native.fault == 14 && (native.address ^ guest.address) >> (left.only_page ? kPageShift : 0))
     d += fmt::format("  fault on: host {:#x} guest {:#x}\n", native.address, guest.address);
-  for (unsigned k = 0; k < 16; ++k)
+  for (unsigned k = 0; k < (s.bits32 ? 8 : 16); ++k)
     if (native.gpr[k] != guest.gpr[k])
       d += fmt::format("  r{}: host {:#x} guest {:#x}\n", k, native.gpr[k], guest.gpr[k]);
   const u16 undefined = native.fault < 0 ? s.undefined_flags : s.undefined_at(native.rip - kCode);
@@ -231,8 +236,11 @@ std::string Lab::difference(const Sequence& s, const Machine& native, const Mach
   d += "  code:";
   for (usize at = s.start; at < s.bytes.size();) {
     Insn i;
-    if (decode(s.bytes.data() + at, s.bytes.size() - at, CodeSize::Bits64, i) != DecodeStatus::Ok) break;
-    d += "\n    " + disassemble(s.bytes.data() + at, i.length, kCode + at, CodeSize::Bits64);
+    if (decode(s.bytes.data() + at, s.bytes.size() - at, s.bits32 ? CodeSize::Bits32 : CodeSize::Bits64, i) !=
+        DecodeStatus::Ok)
+      break;
+    d += "\n    " +
+         disassemble(s.bytes.data() + at, i.length, kCode + at, s.bits32 ? CodeSize::Bits32 : CodeSize::Bits64);
     at += i.length;
   }
   return d;

@@ -16,13 +16,16 @@ struct SaveArea {
   u64 gpr[16];
   u64 flags;
   u64 pad[15];
-  u64 host_rsp, pad2, code;
-  u32 components, mxcsr;  // of XSAVE; at home
+  u64 host_rsp, pad2, code;  // code: a far pointer, selector above 32 bits of offset
+  u32 components, mxcsr;     // of XSAVE; at home
   u64 pad3[28];
   u8 fx[kAreaBytes];
 };
 static_assert(offsetof(SaveArea, host_rsp) == 0x100 && offsetof(SaveArea, code) == 0x110);
 static_assert(offsetof(SaveArea, components) == 0x118 && offsetof(SaveArea, fx) == 0x200);
+// Linux's descriptors for user code (arch/x86/include/asm/segment.h: __USER32_CS, __USER_CS). The assembly below loads
+// __USER_DS, since 32-bit code accesses nothing through null selectors.
+constexpr u64 kCs32 = 0x23, kCs64 = 0x33;
 SaveArea* save() { return reinterpret_cast<SaveArea*>(kSave); }
 volatile int fault_vector = -1;
 volatile u64 fault_rip = 0, fault_address = 0;
@@ -36,6 +39,7 @@ asm(R"(
 differential_enter:
   push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15
   mov %rsp, 0x12000100
+  mov $0x2b, %eax; mov %eax, %ds; mov %eax, %es
   mov 0x12000118, %eax; xor %edx, %edx
   xrstor64 0x12000200
   push 0x12000080
@@ -44,7 +48,7 @@ differential_enter:
   mov 0x12000020, %rsp; mov 0x12000028, %rbp; mov 0x12000030, %rsi; mov 0x12000038, %rdi
   mov 0x12000040, %r8;  mov 0x12000048, %r9;  mov 0x12000050, %r10; mov 0x12000058, %r11
   mov 0x12000060, %r12; mov 0x12000068, %r13; mov 0x12000070, %r14; mov 0x12000078, %r15
-  jmp *0x12000110
+  ljmp *0x12000110
 .globl differential_exit
 differential_exit:
   mov %rax, 0x12000000; mov %rcx, 0x12000008; mov %rdx, 0x12000010; mov %rbx, 0x12000018
@@ -95,6 +99,7 @@ void on_fault(int, siginfo_t* info, void* context) {
   fault_rip = rip;
   g[REG_RIP] = static_cast<greg_t>(reinterpret_cast<u64>(differential_fault_return));
   g[REG_EFL] = 0x202;
+  g[REG_CSGSFS] = (g[REG_CSGSFS] & ~greg_t{0xffff}) | static_cast<greg_t>(kCs64);
 }
 }  // namespace
 
@@ -112,6 +117,8 @@ void native_setup() {
   const u64 target = reinterpret_cast<u64>(differential_exit);
   std::memcpy(jump + 6, &target, 8);
   std::memcpy(reinterpret_cast<void*>(kExit), jump, sizeof jump);
+  const u8 out[7] = {0xea, kExit & 0xff, kExit >> 8 & 0xff, kExit >> 16 & 0xff, kExit >> 24 & 0xff, kCs64};  // JMP FAR
+  std::memcpy(reinterpret_cast<void*>(kExit32), out, sizeof out);
   save()->components = __builtin_cpu_supports("avx") ? 7 : 3;
   save()->mxcsr = 0x1f80;
   static u8 stack[64 * 1024];
@@ -125,13 +132,21 @@ void native_setup() {
   for (int s : {SIGSEGV, SIGFPE, SIGBUS, SIGILL}) sigaction(s, &sa, nullptr);
 }
 
+bool native_has_bits32() {
+  u32 access = 0;
+  bool valid = false;
+  asm("lar %2, %0" : "=r"(access), "=@ccz"(valid) : "r"(static_cast<u32>(kCs32)));
+  return valid && (access >> 8 & 0xf8) == 0xf8 && (access & (1u << 22)) &&
+         !(access & (1u << 21));  // code, DPL 3; D, not L
+}
+
 u8* native_data() { return reinterpret_cast<u8*>(kData); }
 u8* native_code() { return reinterpret_cast<u8*>(kCode); }
 
 void native_run(Machine& m) {
   std::memcpy(save()->gpr, m.gpr, sizeof m.gpr);
   save()->flags = m.flags;
-  save()->code = m.rip;
+  save()->code = m.rip | (m.bits32 ? kCs32 : kCs64) << 32;
   std::memcpy(save()->fx, m.fx, kAreaBytes);
   const u64 header[8] = {save()->components};
   std::memcpy(save()->fx + 512, header, sizeof header);

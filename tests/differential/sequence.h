@@ -11,7 +11,7 @@ namespace pangea::differential {
 /// Where both sides find code and data: the same virtual addresses in the guest and in this process.
 inline constexpr u64 kData = 0x10000000, kDataBytes = 2 * 4096;
 inline constexpr u64 kCode = 0x11000000, kCodeBytes = 2 * 4096;
-inline constexpr u64 kExit = kCode + kCodeBytes;  // the sequence ends with a jump here
+inline constexpr u64 kExit = kCode + kCodeBytes, kExit32 = kExit + 64;  // the sequence ends with a jump here
 
 struct Sequence {
   /// Some of them lie over a page end.
@@ -21,6 +21,7 @@ struct Sequence {
   }
   std::vector<u8> bytes;                 // from kCode on
   usize start = 0;                       // where it begins
+  bool bits32 = false;                   // code of compatibility mode
   std::vector<const x86::IsaRow*> rows;  // of the instructions under test
   u16 undefined_flags = 0;               // arithmetic flags that the manuals leave undefined at the end
   struct From {
@@ -50,5 +51,5 @@ Sequence make_unmapped(Prng& prng, const x86::IsaRow& row);
 /// turns.
 Sequence make_loop(Prng& prng, const x86::CpuidConfig& cpu);
 /// A few pieces of code with jumps of every kind between them, up to some dozen turns (web.cc). Does not fault.
-Sequence make_web(Prng& prng);
+Sequence make_web(Prng& prng, bool bits32);
 }  // namespace pangea::differential

@@ -11,8 +11,10 @@
 namespace pangea::differential {
 namespace {
 constexpr unsigned kPiecesMax = 10;
-// RCX counts, for JRCXZ, which looks at no flags; R11 has the targets of indirect jumps.
+// RCX counts, for JRCXZ, which looks at no flags; R11 has the targets of indirect jumps, in 32-bit code RDI.
 constexpr std::array<u8, 9> kFree = {0, 2, 3, 5, 6, 7, 8, 9, 10};
+constexpr usize kFree32 = 5;                           // of them
+constexpr std::array<u8, 3> kFreeBytes32 = {0, 2, 3};  // with a low byte of their own
 
 class Web {
  public:
@@ -25,7 +27,8 @@ class Web {
     for (unsigned k = 0; k < pieces_; ++k) piece(k);
     starts_[pieces_] = s_.bytes.size();  // the way out
     for (const auto& [at, to] : jumps_) set32(at, starts_[to] - (at + 4));
-    for (const usize at : changes_) set32(at, any_constant() - (at + 5));
+    for (const auto& [at, to] : targets_) set32(at, s_.bits32 ? kCode + starts_[to] : starts_[to] - (at + 4));
+    for (const usize at : changes_) set32(at, s_.bits32 ? kCode + any_constant() : any_constant() - (at + 5));
     s_.undefined_flags = x86::kAF;  // logic leaves it so
   }
 
@@ -37,6 +40,11 @@ class Web {
   void set32(usize at, u64 v) {
     for (unsigned i = 0; i < 4; ++i) s_.bytes[at + i] = static_cast<u8>(v >> 8 * i);
   }
+  /// An instruction with a REX prefix, which there is in 64-bit code alone.
+  void put_rex(bool wide, u8 reg, u8 rm, std::initializer_list<u64> bytes) {
+    if (!s_.bits32) put({0x40u | (wide ? 8u : 0u) | (reg >> 3) << 2 | rm >> 3});
+    put(bytes);
+  }
   void rel32(unsigned piece) {
     jumps_.push_back({s_.bytes.size(), piece});
     put32(0);
@@ -47,12 +55,12 @@ class Web {
       if (at == 4096 && p_.chance(1, 2)) return at;
     return constants_[p_.below(constants_.size())];
   }
-  u8 any_register() { return kFree[p_.below(kFree.size())]; }
+  u8 any_register() { return kFree[p_.below(s_.bits32 ? kFree32 : kFree.size())]; }
+  u8 any_byte_register() { return s_.bits32 ? kFreeBytes32[p_.below(kFreeBytes32.size())] : any_register(); }
   u64 any_condition() {
     static constexpr u64 kConditions[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15};  // P is seldom made by recipes
     return p_.chance(1, 8) ? 10 + p_.below(2) : kConditions[p_.below(std::size(kConditions))];
   }
-  static u64 rex(bool wide, u8 reg, u8 rm) { return 0x40u | (wide ? 8u : 0u) | (reg >> 3) << 2 | rm >> 3; }
   static u64 modrm(u8 reg, u8 rm) { return 0xc0u | (reg & 7u) << 3 | (rm & 7u); }
 
   void piece(unsigned k) {
@@ -66,7 +74,8 @@ class Web {
     // Who counts may go back; that puts the flags into memory, so others only go on.
     const bool counts = p_.chance(1, 3);
     if (counts) {
-      put({0x48, 0x8d, 0x49, 0xff, 0xe3, 5, 0xe9});  // LEA RCX, [RCX-1]; JRCXZ to the way out, over the way on
+      put_rex(true, 0, 0,
+              {0x8d, 0x49, 0xff, 0xe3, 5, 0xe9});  // LEA RCX, [RCX-1]; JRCXZ to the way out, over the way on
       rel32(kPiecesMax + 1 + k);
       put({0xe9});
       rel32(pieces_);
@@ -82,37 +91,47 @@ class Web {
     const bool wide = p_.chance(1, 2);
     switch (p_.below(6)) {
       case 0:
-        put({rex(wide, 0, a), 0x83, modrm(static_cast<u8>(p_.below(8)), a), p_.below(256)});
+        put_rex(wide, 0, a, {0x83, modrm(static_cast<u8>(p_.below(8)), a), p_.below(256)});
         constants_.push_back(s_.bytes.size() - 1);
         break;
-      case 1: put({rex(wide, b, a), 0x85, modrm(b, a)}); break;
-      case 2: put({rex(wide, 0, a), 0xff, modrm(static_cast<u8>(p_.below(2)), a)}); break;
-      case 3: put({rex(false, b, a), 0x38, modrm(b, a)}); break;  // CMP of bytes
-      default: put({rex(wide, b, a), p_.below(8) << 3 | 1, modrm(b, a)}); break;
+      case 1: put_rex(wide, b, a, {0x85, modrm(b, a)}); break;
+      case 2:
+        if (s_.bits32 && p_.chance(1, 2))
+          put({0x40 | p_.below(2) << 3 | a});  // INC and DEC of one byte
+        else
+          put_rex(wide, 0, a, {0xff, modrm(static_cast<u8>(p_.below(2)), a)});
+        break;
+      case 3: put_rex(false, b, a, {0x38, modrm(b, a)}); break;  // CMP of bytes
+      default: put_rex(wide, b, a, {p_.below(8) << 3 | 1, modrm(b, a)}); break;
     }
   }
   /// SETcc, CMOVcc, ADC, SBB; MOV and LEA, which change registers under a recipe.
   void use_flags() {
     const u8 a = any_register(), b = any_register();
     switch (p_.below(6)) {
-      case 0: put({rex(false, 0, a), 0x0f, 0x90 | any_condition(), modrm(0, a)}); break;
-      case 1: put({rex(true, b, a), 0x0f, 0x40 | any_condition(), modrm(b, a)}); break;
-      case 2: put({rex(true, b, a), p_.chance(1, 2) ? 0x11u : 0x19u, modrm(b, a)}); break;
-      case 3: put({rex(true, b, a), 0x89, modrm(b, a)}); break;
-      case 4: put({rex(true, b, a), 0x8d, 0x40 | (b & 7u) << 3 | 5u, p_.below(128)}); break;  // LEA b, [RBP or R13+d]
-      default: put({rex(false, 0, a), 0xd1, modrm(4, a)}); break;                             // SHL
+      case 0: {
+        const u8 byte = any_byte_register();
+        put_rex(false, 0, byte, {0x0f, 0x90 | any_condition(), modrm(0, byte)});
+        break;
+      }
+      case 1: put_rex(true, b, a, {0x0f, 0x40 | any_condition(), modrm(b, a)}); break;
+      case 2: put_rex(true, b, a, {p_.chance(1, 2) ? 0x11u : 0x19u, modrm(b, a)}); break;
+      case 3: put_rex(true, b, a, {0x89, modrm(b, a)}); break;
+      case 4: put_rex(true, b, a, {0x8d, 0x40 | (b & 7u) << 3 | 5u, p_.below(128)}); break;  // LEA b, [RBP or R13+d]
+      default: put_rex(false, 0, a, {0xd1, modrm(4, a)}); break;                             // SHL
     }
   }
   /// Just before a page end: ADD reg, imm8, whose immediate lies behind it.
   void cross_page() {
-    if (s_.bytes.size() < 4096 - 16 || s_.bytes.size() > 4096 - 3) return;
-    while (s_.bytes.size() < 4096 - 3) put({0x90});
+    const usize before = 4096 - (s_.bits32 ? 2 : 3);
+    if (s_.bytes.size() + 13 < before || s_.bytes.size() > before) return;
+    while (s_.bytes.size() < before) put({0x90});
     const u8 a = any_register();
-    put({rex(true, 0, a), 0x83, modrm(0, a), p_.below(256)});
+    put_rex(true, 0, a, {0x83, modrm(0, a), p_.below(256)});
     constants_.push_back(s_.bytes.size() - 1);
   }
   void change() {
-    put({0xc6, 0x05});  // MOV BYTE [RIP+rel32], imm8
+    put({0xc6, 0x05});  // MOV BYTE [RIP+rel32], imm8, in 32-bit code [disp32]
     changes_.push_back(s_.bytes.size());
     put32(0);
     put({p_.below(256)});
@@ -130,25 +149,26 @@ class Web {
         break;
       case 3:
         target(to);
-        put({0x41, 0xff, 0xe3});  // JMP R11
+        s_.bits32 ? put({0xff, 0xe7}) : put({0x41, 0xff, 0xe3});  // JMP EDI or R11
         break;
       case 4:
         target(to);
-        put({0x41, 0x53, 0xc3});  // PUSH R11; RET
+        s_.bits32 ? put({0x57, 0xc3}) : put({0x41, 0x53, 0xc3});  // PUSH EDI or R11; RET
         break;
       default: call(k, to); break;
     }
   }
   void target(unsigned piece) {
-    put({0x4c, 0x8d, 0x1d});  // LEA R11, [RIP+rel32]
-    rel32(piece);
+    s_.bits32 ? put({0xbf}) : put({0x4c, 0x8d, 0x1d});  // MOV EDI, imm32 or LEA R11, [RIP+rel32]
+    targets_.push_back({s_.bytes.size(), piece});
+    put32(0);
   }
   /// CALL of a RET that stands next to it, whose return is predicted, or of what comes next, which is no return at all.
   void call(unsigned k, unsigned to) {
     if (p_.chance(1, 2))
       put({0xe8, 2, 0, 0, 0, 0xeb, 1, 0xc3});  // CALL; JMP; RET
     else
-      put({0xe8, 0, 0, 0, 0, 0x41, 0x5b});  // CALL; POP R11
+      s_.bits32 ? put({0xe8, 0, 0, 0, 0, 0x5f}) : put({0xe8, 0, 0, 0, 0, 0x41, 0x5b});  // CALL; POP EDI or R11
     if (p_.chance(1, 2) && k + 1 < pieces_) return;
     put({0xe9});
     rel32(to);
@@ -158,14 +178,15 @@ class Web {
   Sequence& s_;
   const unsigned pieces_;
   const bool changes_itself_ = p_.chance(1, s_.start ? 2 : 4);
-  std::array<usize, 2 * kPiecesMax + 1> starts_{};  // of the pieces, the way out, what lies behind each count
-  std::vector<std::pair<usize, unsigned>> jumps_;   // place of a rel32, index of where it leads in starts_
-  std::vector<usize> constants_, changes_;          // places of an immediate byte; of a rel32 that leads to one
+  std::array<usize, 2 * kPiecesMax + 1> starts_{};           // of the pieces, the way out, what lies behind each count
+  std::vector<std::pair<usize, unsigned>> jumps_, targets_;  // place of a rel32, index of where it leads in starts_
+  std::vector<usize> constants_, changes_;  // places of an immediate byte; of a rel32 that leads to one
 };
 }  // namespace
 
-Sequence make_web(Prng& prng) {
+Sequence make_web(Prng& prng, bool bits32) {
   Sequence s(prng);
+  s.bits32 = bits32;
   Web(prng, s).make();
   return s;
 }
