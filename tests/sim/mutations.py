@@ -171,8 +171,8 @@ HAND_OVER = [
     ('nobody leaves a block that has died', 'jit/translator.cc', '    r->c.exit_request().store(1);\n', ''),
     ('nobody looks a block up that has died', 'jit/translator.cc', '    r->flush_jumps.store(true);\n', ''),
     ('links to a block outlive it', 'jit/block_map.cc', '    patch(l->rel32, l->unlinked);\n', ''),
-    ('a block is known by its first page alone', 'jit/block_map.cc', 'k < b->page_count; ++k) by_page_', 'k < 1; ++k) by_page_'),
-    ('half a page passes for a page', 'emu/machine/node/remote_gate.cc', '(!payload.empty() && payload.size() != kPageSize)', 'false'),
+    ('a block is known by its first page alone', 'jit/block_map.cc', 'k < b.page_count; ++k) by_page_', 'k < 1; ++k) by_page_'),
+    ('half a page passes for a page', 'emu/machine/node/remote_gate.cc', ' || !coherence::payload_fits(*msg, payload)', ''),
 ]
 PROGRAMS = {
     'emu/mem/agent.cc': ('emu/mem/test_mem', 'emu/x86/test_x86_core', 'emu/machine/test_machine'),
