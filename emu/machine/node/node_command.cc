@@ -88,6 +88,9 @@ Status NodeProcess::join() {
     if (Status s = statistics_file_.open(options_.stats_file); !s) return s;
   auto secret = read_secret(options_.secret_file);
   if (!secret) return secret.error();
+  // A node that waits may sleep with its computer before it is called, and clock and TSC need not count that alike. One
+  // that has just been started is called at once, and goes on measuring while it joins.
+  if (!options_.child) ticks_ = calibration_.finish();
   control_ = std::make_unique<RunControl>(RunPolicy{.no_reboot = true, .no_shutdown = false});
   transport::WaitingOptions w;
   w.listen = options_.listen;
@@ -199,7 +202,7 @@ Status NodeProcess::build(Bytes bytes) {
   if (plan->nodes != membership_.members.size()) return Error{"configuration", "the number of nodes differs", ""};
   const auto missing = x86::missing_features(config->cpuid, x86::host_features());
   if (!missing.empty()) return Error{"configuration", "this host lacks " + missing.front(), ""};
-  ticks_ = calibration_.finish();  // by now long enough: nobody had to wait for it
+  if (!ticks_) ticks_ = calibration_.finish();
   time_ = std::make_unique<GuestTime>(*ticks_, plan->cpuid.tsc_hz);
   time_slot_.set(time_.get());
   auto memory = OwnedMemory::create(plan->ram_bytes, Right::None);
