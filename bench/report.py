@@ -43,6 +43,14 @@ def number(value, width=14):
     return f"{'-':>{width}}" if value is None else f"{value:>{width},.1f}"
 
 
+def spread(values, digits=1):
+    """The median, and where there are several the range."""
+    if not values:
+        return "-"
+    text = f"{statistics.median(values):.{digits}f}"
+    return text + (f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else "")
+
+
 def print_workloads(sides):
     keys = list(dict.fromkeys(key for side in sides.values() for key in side))
     if not keys:
@@ -65,13 +73,24 @@ def print_workloads(sides):
             print(f"{'= ' + title:<56}{cell(means['qn'])}{cell(means['pn'])}{cell(means['qp'])}\n")
 
 
-def boot_seconds(directory, name):
+def boot_seconds(directory, vcpus, name):
     values = []
-    for path in glob.glob(os.path.join(directory, f"boot-{name}.*.times")):
+    for path in glob.glob(os.path.join(directory, f"boot_{vcpus}-{name}.*.times")):
         with open(path, encoding="utf-8") as file:
             values.append(json.load(file)["marker_s"])
-    values = [v for v in values if v is not None]
-    return statistics.median(values) if values else None
+    return [v for v in values if v is not None]
+
+
+def print_boots(directory):
+    rows = {n: [boot_seconds(directory, n, name) for name in ("qemu-1", "pangea-1", "pangea-2")] for n in (1, 2, 4)}
+    if not any(any(row) for row in rows.values()):
+        return
+    print("boot, from the start of the process to the first line of /init (medians, s; range)")
+    print(f"{'vCPUs':<7}{'qemu':>22}{'one node':>22}{'two nodes':>22}{'qemu/one':>10}{'two/one':>10}")
+    for n, row in rows.items():
+        qemu, one, two = (statistics.median(values) if values else None for values in row)
+        print(f"{n:<7}{''.join(f'{spread(values, 2):>22}' for values in row)}{cell(ratio(qemu, one))}{cell(ratio(two, one))}")
+    print()
 
 
 def spin_total(directory, name):
@@ -84,18 +103,6 @@ def spin_total(directory, name):
 
 
 def print_span(directory):
-    boots = {name: boot_seconds(directory, name) for name in ("qemu-1", "qemu-2", "pangea-1", "pangea-2")}
-    if any(boots.values()):
-        print("boot to init (from the start of the process to the first line of /init)")
-        for name, value in boots.items():
-            if value is not None:
-                side, nodes = name.split("-")
-                print(f"  {side}, {nodes} node(s) and vCPU(s): {value:.2f} s")
-        for text, a, b in (("pangea against QEMU, one node", "pangea-1", "qemu-1"),
-                           ("pangea on two nodes against one", "pangea-2", "pangea-1")):
-            if value := ratio(boots[a], boots[b]):
-                print(f"  {text}: {value:.2f}×")
-        print()
     spins = {name: spin_total(directory, name) for name in
              ("native-1", "native-2", "qemu-1", "qemu-2", "pangea-1", "pangea-2")}
     if any(spins.values()):
@@ -121,11 +128,6 @@ def round_trips(directory):
             if row.get("p50_us"):
                 trips.setdefault(row["name"].split("/iterations")[0], []).append(row["p50_us"])
     return trips
-
-
-def spread(values):
-    """The median, and where there are several the range."""
-    return f"{statistics.median(values):.1f}" + (f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else "")
 
 
 def load_stats(directory):
@@ -203,6 +205,7 @@ def main():
         sys.exit("usage: report.py DIRECTORY")
     directory = sys.argv[1]
     print_workloads({side: workloads(directory, side) for side in ("native", "qemu", "pangea")})
+    print_boots(directory)
     print_span(directory)
     print_stats(directory)
     print_keys(directory)
