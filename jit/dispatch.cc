@@ -61,7 +61,7 @@ Exit Translator::enter(Runner& r, Block& b) {
   set_gs_base(gs);
   r.gs = gs;
   r.open_count = 0;
-  if (!r.keep_returns) s.jit_scratch[kScratchReturns] = r.returns.empty();
+  if (!r.keep_returns) forget_returns(r);
   set_current_runner(&r);
   stubs_.enter(&s, gs, reinterpret_cast<u64>(cache_.executable(b.code)));
   set_current_runner(nullptr);
@@ -94,6 +94,15 @@ bool Translator::undo_return(Runner& r) {
   return true;
 }
 
+/// No return is predicted while STAC has opened user pages, and only CLAC ends that without a way out: the first
+/// unmatched return will be in the closed mode.
+void Translator::forget_returns(Runner& r) {
+  VcpuState& s = r.c.state();
+  const Bank bank = s.mode & Mode::kSmapOpen ? Bank::SupervisorSmap : tlb_bank(s.mode);
+  const u8* sentinel = cache_.executable(stubs_.unmatched_return[static_cast<unsigned>(bank)]);
+  s.jit_scratch[kScratchReturns] = r.returns.restart(reinterpret_cast<u64>(sentinel));
+}
+
 u64 Translator::resume(Runner& r) {
   VcpuState& s = r.c.state();
   if (s.exit_request.load(std::memory_order_relaxed) || r.flush_jumps.load(std::memory_order_relaxed) ||
@@ -110,7 +119,7 @@ u64 Translator::resume(Runner& r) {
     set_gs_base(gs);
     r.gs = gs;
   }
-  s.jit_scratch[kScratchReturns] = r.returns.empty();
+  forget_returns(r);
   return e.host;
 }
 

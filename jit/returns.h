@@ -8,7 +8,7 @@
 // address alone.
 //
 // The stack is memory of its own: too many calls run into its guard page, and the fault handler starts again at the
-// top; too many returns meet the sentinel on top, which leads to the lookup.
+// top; too many returns meet the sentinel on top, which looks the target up, too.
 #pragma once
 #include "emu/base/result.h"
 #include "emu/base/types.h"
@@ -17,11 +17,15 @@ namespace pangea::jit {
 class ReturnStack {
  public:
   static constexpr u64 kBytes = 64 * 1024;
-  /// `sentinel`: executable address that an unmatched return goes to.
-  explicit ReturnStack(u64 sentinel);
+  ReturnStack();
   ~ReturnStack();
   ReturnStack(const ReturnStack&) = delete;
   ReturnStack& operator=(const ReturnStack&) = delete;
+  /// Empties it; an unmatched return goes to `sentinel` (executable address) from now on. Returns the stack pointer.
+  u64 restart(u64 sentinel) {
+    *reinterpret_cast<u64*>(top_) = sentinel;
+    return top_;
+  }
   /// Stack pointer of the empty stack.
   u64 empty() const { return top_; }
   bool in_guard(u64 address) const { return address >= base_ && address < base_ + 4096; }

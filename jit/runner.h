@@ -13,8 +13,7 @@ namespace pangea::jit {
 class Translator;
 
 struct Runner {
-  Runner(x86::Vcpu& vcpu, Translator& t, u64 sentinel, u64 seed)
-      : c(vcpu), translator(t), returns(sentinel), dice(seed + vcpu.id().v) {}
+  Runner(x86::Vcpu& vcpu, Translator& t, u64 seed) : c(vcpu), translator(t), dice(seed + vcpu.id().v) {}
   x86::Vcpu& c;
   Translator& translator;
   ReturnStack returns;

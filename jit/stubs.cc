@@ -209,13 +209,13 @@ Result<Stubs> make_stubs(CodeCache& cache) {
     a.bind(miss);
     m.exit_stub(ExitKind::Indirect);
   });
-  for (unsigned bank = 0; bank < x86::kTlbBanks; ++bank)
+  for (unsigned bank = 0; bank < x86::kTlbBanks; ++bank) {
     s.indirect[bank] = place([&] { m.indirect(static_cast<x86::Bank>(bank), miss); });
-  s.unmatched_return = place([&] {
-    a.sub(x::rsp, 8);  // the sentinel stays
-    a.mov(gs(off_scratch(kScratchBranch)), x::rax);
-    a.jmp(miss);
-  });
+    s.unmatched_return[bank] = place([&] {
+      a.sub(x::rsp, 8);  // the sentinel stays
+      m.indirect(static_cast<x86::Bank>(bank), miss);
+    });
+  }
   s.exit_request = place([&] { m.exit_stub(ExitKind::Request); });
   s.miss = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_miss)); });
   s.bounce = place([&] { m.memory_helper(reinterpret_cast<u64>(&pangea_jit_bounce)); });

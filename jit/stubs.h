@@ -33,9 +33,9 @@ struct Stubs {
   const u8* hint_missed = nullptr;    // RDI kept, EAX = instruction | slot << 16 (hints.h)
   const u8* exec = nullptr;           // RDI = ExecRecord*; returns if the block goes on
   const u8* indirect[x86::kTlbBanks] =
-      {};                                // RDI = target RIP, flags saved: jump cache, else exit_indirect; one per bank
-  const u8* unmatched_return = nullptr;  // sentinel of the return stack
-  const u8* native_fault = nullptr;      // where the signal handler continues
+      {};  // RDI = target RIP, flags saved: jump cache, else exit_indirect; one per bank
+  const u8* unmatched_return[x86::kTlbBanks] = {};  // likewise, as sentinel of the return stack
+  const u8* native_fault = nullptr;                 // where the signal handler continues
 };
 
 /// Makes the stubs at the start of the cache.

@@ -54,8 +54,7 @@ Runner& Translator::runner(Vcpu& c) {
   for (const auto& known : runners_)
     if (&known->c == &c) r = known.get();
   if (!r) {
-    runners_.push_back(std::make_unique<Runner>(
-        c, *this, reinterpret_cast<u64>(cache_.executable(stubs_.unmatched_return)), options_.torture_seed));
+    runners_.push_back(std::make_unique<Runner>(c, *this, options_.torture_seed));
     r = runners_.back().get();
   }
   c.state().jit_scratch[kScratchRunner] = reinterpret_cast<u64>(r);

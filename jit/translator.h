@@ -53,6 +53,7 @@ class Translator final : public x86::Engine {
   bool ready_code_page(x86::Vcpu& c, PageNumber page);
   Exit enter(Runner& r, Block& b);
   bool undo_return(Runner& r);
+  void forget_returns(Runner& r);
   void settle_ferr(Runner& r);
   x86::Outcome run_careful(Runner& r);
   x86::Outcome enter_careful(Runner& r);

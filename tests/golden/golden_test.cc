@@ -126,13 +126,12 @@ std::string name_off_gs(u64 at) {
 class Translation {
  public:
   explicit Translation(const GuestBlock& g) : guest_(g) {
-    const char* names[] = {"exit_link",     "exit_indirect",    "exit_request", "miss",       "bounce",
-                           "commit",        "hint_missed",      "exec",         "indirect.0", "indirect.user",
-                           "indirect.smap", "unmatched_return", "native_fault"};
+    const char* names[] = {"exit_link",  "exit_indirect", "exit_request",  "miss",
+                           "bounce",     "commit",        "hint_missed",   "exec",
+                           "indirect.0", "indirect.user", "indirect.smap", "native_fault"};
     const u8** stubs[] = {&stubs_.exit_link,   &stubs_.exit_indirect, &stubs_.exit_request, &stubs_.miss,
                           &stubs_.bounce,      &stubs_.commit,        &stubs_.hint_missed,  &stubs_.exec,
-                          &stubs_.indirect[0], &stubs_.indirect[1],   &stubs_.indirect[2],  &stubs_.unmatched_return,
-                          &stubs_.native_fault};
+                          &stubs_.indirect[0], &stubs_.indirect[1],   &stubs_.indirect[2],  &stubs_.native_fault};
     static_assert(std::size(names) == std::size(stubs));
     for (usize k = 0; k < std::size(stubs); ++k) {
       *stubs[k] = buffer_.data() + 16 * k;
