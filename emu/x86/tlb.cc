@@ -283,7 +283,10 @@ void Tlb::drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva) {
   u64& word = slot.jump_pages[bank][page >> 6];
   if (!((word >> (page & 63)) & 1)) return;
   word &= ~(u64{1} << (page & 63));
-  for (u32 i = 0; i < kJumpEntries; ++i) {
+  // Which part of the cache they are in is a matter of the page alone.
+  static_assert(kJumpBits + kJumpFold <= kPageShift + kTlbBits && kJumpBits >= kPageShift);
+  const u32 first = jump_index(u64{page} << kPageShift) & ~static_cast<u32>(kPageMask);
+  for (u32 i = first; i < first + kPageSize; ++i) {
     JumpCacheEntry& j = slot.view->jumps[bank][i];
     // All pages that share the filter's bit go, so that the bit is exact again.
     if (((j.rip >> kPageShift) & (kTlbEntries - 1)) == page) j.rip = no_jump(i);
