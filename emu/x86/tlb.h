@@ -158,7 +158,8 @@ class Tlb {
     bool any_keyed = false;         // false: none are
     // Large pages seen since the last full flush: GVA range [0] of the lower and [1] of the upper half.
     u64 large_low[2] = {~u64{0}, ~u64{0}}, large_high[2] = {0, 0};
-    Bitmap jump_pages[kTlbBanks] = {};  // filter by GVA page: which pages may have jump cache entries
+    Bitmap jump_pages[kTlbBanks] = {};             // filter by GVA page: which pages may have jump cache entries
+    u64 jumps[kTlbBanks][kJumpEntries / 64] = {};  // which places of the jump cache are taken
     // RIPs in the jump cache lie within these ranges, [0] of the lower and [1] of the upper half.
     u64 jump_low[kTlbBanks][2], jump_high[kTlbBanks][2];
     bool jumps_local[kTlbBanks] = {};  // some jump is not known to lie in a global page
@@ -177,6 +178,8 @@ class Tlb {
   void flush_slot_large(Slot& slot, unsigned bank, u64 gva);
   void restrict_slot(Slot& slot, u32 forbids);
   void flush_slot_jumps(Slot& slot, unsigned bank);
+  template <typename Goes>
+  static void drop_jumps(Slot& slot, unsigned bank, u32 first, u32 last, Goes&& goes);
   void drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva);
   void drop_jumps_of_large(Slot& slot, unsigned bank, u64 gva);
   Slot* find(u16 pcid);
