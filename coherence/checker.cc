@@ -60,11 +60,7 @@ void NodeChecker::surrendered(PageNumber page, Right keep, u64 checksum) {
 
 void NodeChecker::restored(PageNumber page, Right right) { local_[page.v].right = right; }
 
-void NodeChecker::discarded(PageNumber page) {
-  Local& l = local_[page.v];
-  l.checksum = 0;
-  l.right = Right::None;
-}
+void NodeChecker::discarded(PageNumber page) { local_[page.v].right = Right::None; }
 
 void NodeChecker::finished(PageNumber page, NodeId node, Want want, u64 version, u64 checksum) {
   auto [it, fresh] = home_.try_emplace(page.v);
@@ -79,10 +75,5 @@ void NodeChecker::finished(PageNumber page, NodeId node, Want want, u64 version,
     h.checksum = h.checksum != 0 ? h.checksum : checksum;
   else
     h = {version, 0};
-}
-
-u64 NodeChecker::checksum(PageNumber page) const {
-  const auto it = local_.find(page.v);
-  return it == local_.end() ? 0 : it->second.checksum;
 }
 }  // namespace pangea::coherence

@@ -35,8 +35,6 @@ class NodeChecker {
   /// At the home: `node` (this one too) finished a transaction. `checksum` is of the bytes it installed, 0: unknown.
   void finished(PageNumber page, NodeId node, Want want, u64 version, u64 checksum);
 
-  /// Checksum that `installed` was given last for this page.
-  u64 checksum(PageNumber page) const;
   u64 violations() const { return violations_; }
   /// One line per violation, the first kMaxReports of them.
   const std::vector<std::string>& reports() const { return reports_; }

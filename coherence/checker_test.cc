@@ -72,6 +72,28 @@ TEST(Checker, CopyThatChangesWhileInvalid) {
   EXPECT_EQ(c.violations(), 1u);
 }
 
+TEST(Checker, CopyThatComesBackWithOtherBytes) {
+  NodeChecker c(kA);
+  c.installed(kPage, Right::Read, 1, 100);
+  c.surrendered(kPage, Right::None, 100);
+  c.discarded(kPage);
+  c.filled(kPage, 0, 0);
+  c.installed(kPage, Right::Read, 1, 101);
+  EXPECT_EQ(c.violations(), 1u);
+}
+
+TEST(Checker, AClaimIsOfNoVersionBefore) {
+  NodeChecker c(kA);
+  c.installed(kPage, Right::Write, 1, 100);
+  c.surrendered(kPage, Right::None, 101);
+  c.claimed(kPage);
+  c.installed(kPage, Right::Write, 2, 0);
+  EXPECT_EQ(c.violations(), 0u);
+  c.surrendered(kPage, Right::None, 102);
+  c.installed(kPage, Right::Write, 3, 103);  // no claim: the bytes are of the version before
+  EXPECT_EQ(c.violations(), 1u);
+}
+
 TEST(Checker, VersionsOnlyGrow) {
   NodeChecker c(kA);
   c.installed(kPage, Right::Write, 5, 100);

@@ -17,6 +17,15 @@ TEST(HoldsAlone, KeepTheLastSixteenPagesOfAnInstruction) {
   for (u64 p = 0; p < 20; p++) EXPECT_EQ(h.held_until_ns(PageNumber{p}), 0u) << p;
 }
 
+TEST(HoldsAlone, APageThatWasLostAndComesAgainIsHeldAnew) {
+  Holds h(1, 0, 1000);
+  h.installed(PageNumber{5}, bit_of_agent(kA), 0);
+  h.installed(PageNumber{5}, bit_of_agent(kA), 600);
+  EXPECT_EQ(h.held_until_ns(PageNumber{5}), 1600u);
+  h.hold(kA, PageNumber{5}, 700);
+  EXPECT_EQ(h.held_until_ns(PageNumber{5}), 1600u) << "finding it there renews nothing";
+}
+
 TEST(HoldsAlone, OfOneAgentDoNotDependOnAnother) {
   Holds h(2, 0, 1000);
   h.installed(PageNumber{5}, bit_of_agent(kA), 0);
