@@ -296,5 +296,18 @@ TEST(ExecutorSends, TheWholePageToWhoGaveItsFrameBack) {
   EXPECT_EQ(brought(net), Brought(0, kPageSize));
   EXPECT_EQ(net.at(0).frames[kPage.v], net.at(1).frames[kPage.v]);
 }
+
+TEST(ExecutorGivesUp, TheOnlyCopyOnlyIfItMayMove) {
+  Cluster net;
+  EXPECT_FALSE(net.at(0).executor.give_up(0, kPage, true)) << "nothing there";
+  for (const usize n : {usize{0}, usize{1}}) {
+    net.write(n, 1);
+    EXPECT_FALSE(net.at(n).executor.give_up(0, kPage, false)) << n;
+    EXPECT_TRUE(net.sent.empty()) << n;
+    EXPECT_TRUE(net.at(n).executor.give_up(0, kPage, true)) << n;
+    EXPECT_EQ(net.sent.front().msg.kind, MsgKind::Offer) << n;
+    net.settle();
+  }
+}
 }  // namespace
 }  // namespace pangea::coherence

@@ -39,6 +39,15 @@ TEST(Message, EveryFieldSurvives) {
   }
 }
 
+TEST(Message, IsOneLineInTheLog) {
+  Msg m = sample();
+  m.serial = 12;
+  m.version = 8;
+  m.have = 5;
+  EXPECT_EQ(to_string(m), "Grant page 0x3e7 write 3#12 v8 +page since v5 acks 0 1 3");
+  EXPECT_EQ(to_string(Msg{.kind = MsgKind::Done, .page = PageNumber{1}}), "Done page 0x1 read 0#0 v0");
+}
+
 TEST(Message, AnAcknowledgementIsNotPaddedToAPage) {
   Msg m{.kind = MsgKind::Ack, .want = Want::Write, .page = PageNumber{999}};
   m.serial = 1'000'000;
