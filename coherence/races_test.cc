@@ -254,6 +254,18 @@ TEST(Holds, PageStaysUntilTheInstructionHasRetired) {
   EXPECT_EQ(net.right(0, 3), Right::Write);
 }
 
+// An interrupt led it elsewhere while the page was under way.
+TEST(Holds, WhoNoLongerWaitsForAPageDoesNotHoldIt) {
+  TestNet net(2, hold_long);
+  net.write(1, 3, 0);
+  net.step(1, Retired{0});
+  net.settle();
+  ASSERT_EQ(net.right(1, 3), Right::Write);
+  net.write(0, 3, 0);
+  net.deliver(0, 1);
+  EXPECT_EQ(net.hand_overs(1), 1u);
+}
+
 TEST(Holds, AnAgentThatNeverRetiresHoldsNoLongerThanTheLimit) {
   TestNet net(2, hold_long);
   net.write(1, 3, 0);
