@@ -1,5 +1,7 @@
 // Several nodes in one process, over real sockets: agents on threads of their own increment counters in shared pages.
 // A lost, torn or twice granted page shows as a wrong sum; the coherence checker watches beside it.
+#include <algorithm>
+
 #include "emu/base/prng.h"
 #include "emu/machine/node/remote_gate_fixture.h"
 
@@ -115,6 +117,27 @@ TEST(RemoteGate, StopEndsAWait) {
   EXPECT_TRUE(transport::testing_support::eventually([&] { return !node.gate.pending().empty(); }));
   node.gate.stop();
   thread.join();
+  for (auto& e : cluster.nodes) e->close();
+}
+
+TEST(RemoteGate, CountsTheWaitsForEachPageAndShowsThoseThatCostMost) {
+  transport::testing_support::Cluster cluster(2, "ipc");
+  Node a(cluster[0], cluster.clock, 2), b(cluster[1], cluster.clock, 2);
+  Worker here(a.memory->memory()), there(b.memory->memory());
+  const PageNumber hot{(kBytes >> kPageShift) / 2};  // at home on the other node
+  for (int i = 0; i < 3; ++i)
+    for (Worker* w : {&here, &there}) ASSERT_TRUE(w->step(hot, hot, 0, true));
+  std::vector<HotPage> pages = a.gate.stats().hot_pages;
+  ASSERT_EQ(pages.size(), 1u);
+  EXPECT_EQ(pages[0].page, hot.v);
+  EXPECT_EQ(pages[0].count, 3u);
+  for (u64 i = 1; i <= 20; ++i) ASSERT_TRUE(here.step(PageNumber{hot.v + 5 * i * i}, hot, 1, false));
+  pages = a.gate.stats().hot_pages;
+  EXPECT_EQ(pages.size(), 16u);
+  EXPECT_TRUE(
+      std::is_sorted(pages.begin(), pages.end(), [](const auto& x, const auto& y) { return x.wait_s > y.wait_s; }));
+  EXPECT_GT(pages.back().wait_s, 0.0);
+  for (Node* n : {&a, &b}) n->gate.stop();
   for (auto& e : cluster.nodes) e->close();
 }
 
