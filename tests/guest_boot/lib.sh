@@ -60,6 +60,14 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# make_secrets FILE...: a secret each, as -secret takes it.
+make_secrets() {
+  local file
+  for file in "$@"; do
+    head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$file" && chmod 600 "$file" || return 1
+  done
+}
+
 now_ms() {
   local t=${EPOCHREALTIME/[.,]/}
   printf '%s' $((t / 1000))
