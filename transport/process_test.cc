@@ -1,14 +1,18 @@
 // Real processes: nodes that are killed, stopped or told to shut down, and a host that is busy.
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include <array>
+#include <filesystem>
 #include <mutex>
 
 #include "transport/control.h"
 #include "transport/join.h"
 #include "transport/test_cluster.h"
+#include "transport/thread.h"
 
 namespace pangea::transport {
 namespace {
@@ -186,6 +190,52 @@ TEST(BusyHost, FourNodesOnTwoCrowdedCoresAreNotLost) {
   }
   for (const pid_t p : hogs) kill(p, SIGKILL), waitpid(p, nullptr, 0);
   EXPECT_EQ(lost, 0);
+}
+
+/// What runs on `processor` only gets next to nothing of it while the object lives.
+struct CrowdedProcessor {
+  explicit CrowdedProcessor(int processor) {
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      const pid_t id = std::stoi(task.path().filename());
+      cpu_set_t set;
+      if (sched_getaffinity(id, sizeof set, &set) != 0 || CPU_COUNT(&set) != 1 || !CPU_ISSET(processor, &set)) continue;
+      constexpr sched_param kNone{};
+      EXPECT_EQ(sched_setscheduler(id, SCHED_IDLE, &kNone), 0);
+      ++threads;
+    }
+    for (std::thread& hog : hogs)
+      hog = std::thread([this, processor] {
+        run_on(processor);
+        while (!over.load()) {
+        }
+      });
+  }
+  ~CrowdedProcessor() {
+    over = true;
+    for (std::thread& hog : hogs) hog.join();
+  }
+  usize threads = 0;
+  std::atomic<bool> over{false};
+  std::array<std::thread, 12> hogs;
+};
+
+TEST(BusyHost, WhereOnlyFramesCannotRunNobodyIsLost) {
+  const int processor = frame_processor();
+  if (processor == kAnyProcessor) GTEST_SKIP() << "one processor: heartbeats have no other";
+  std::atomic<int> lost{0}, frames{0};
+  Cluster c(2, "ipc", [&](EndpointOptions& o) {
+    o.processor = processor;
+    o.events.lost = [&](NodeId, const std::string&) { ++lost; };
+  });
+  c[1].set_handler(Channel::Coherence, [&](NodeId, Bytes, Bytes) { ++frames; });
+  {
+    const CrowdedProcessor crowd(processor);
+    EXPECT_GE(crowd.threads, 2u * (1 + kChannels)) << "ZeroMQ's and ours";
+    std::this_thread::sleep_for(std::chrono::seconds(5));
+    EXPECT_EQ(lost, 0);
+  }
+  EXPECT_TRUE(c[0].send(NodeId{1}, Channel::Coherence, bytes("late"), {}));
+  EXPECT_TRUE(eventually([&] { return frames == 1; }));
 }
 }  // namespace
 }  // namespace pangea::transport

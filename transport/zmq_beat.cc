@@ -29,7 +29,7 @@ BeatThread::~BeatThread() {
 Status BeatThread::open() {
   wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (wake_fd_ < 0) return Error{"cannot open an event descriptor", std::strerror(errno), "raise ulimit -n"};
-  auto in = ZmqSocket::make(core_.context, zmq::socket_type::pull, kBeatQueue, kSocketMax);
+  auto in = ZmqSocket::make(core_.beat_context, zmq::socket_type::pull, kBeatQueue, kSocketMax);
   if (!in) return in.error();
   if (core_.options.keys)
     if (auto s = listen_with_keys(*in, *core_.options.keys); !s) return s;
@@ -43,13 +43,13 @@ Result<std::string> BeatThread::bind(const std::string& uri) {
 }
 
 Status BeatThread::connect(const PeerAddress& peer) {
-  auto out = ZmqSocket::make(core_.context, zmq::socket_type::push, kBeatQueue, kSocketMax);
+  auto out = ZmqSocket::make(core_.beat_context, zmq::socket_type::push, kBeatQueue, kSocketMax);
   if (!out) return out.error();
   const EndpointOptions& o = core_.options;
   if (auto s = check_plaintext(peer.addresses.beat, o.keys != nullptr, o.insecure_plaintext); !s) return s;
   if (o.keys)
     if (auto s = call_with_keys(*out, *o.keys, peer.key); !s) return s;
-  auto monitor = ZmqSocket::make(core_.context, zmq::socket_type::pair, kBeatQueue, 1024);
+  auto monitor = ZmqSocket::make(core_.beat_context, zmq::socket_type::pair, kBeatQueue, 1024);
   if (!monitor) return monitor.error();
   const std::string name = fmt::format("inproc://beat-{}", peer.node.v);
   if (zmq_socket_monitor(out->handle(), name.c_str(), ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED) != 0)

@@ -20,16 +20,18 @@ struct ChannelCounters {
 };
 
 struct ZmqCore {
-  ZmqCore(const EndpointOptions& o, Clock& c) : options(o), clock(c), context(1), table(o.limits) {
+  ZmqCore(const EndpointOptions& o, Clock& c) : options(o), clock(c), table(o.limits) {
     if (o.processor >= 0) zmq_ctx_set(context.handle(), ZMQ_THREAD_AFFINITY_CPU_ADD, o.processor);
     start_context(context);
+    start_context(beat_context);
   }
 
   void count(Drop d) { drops[static_cast<usize>(d)].fetch_add(1, std::memory_order_relaxed); }
 
   const EndpointOptions options;
   Clock& clock;
-  zmq::context_t context;
+  zmq::context_t context{1};       // of the frames
+  zmq::context_t beat_context{1};  // of the heartbeats, on any processor: one that others crowd is no silence
   PeerTable table;
   std::array<ChannelCounters, kChannels> counters;
   std::array<std::atomic<u64>, kDrops> drops{};

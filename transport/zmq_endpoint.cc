@@ -53,10 +53,12 @@ struct ZmqEndpoint::Impl {
     return {};
   }
   Status open();
+  /// From now on `by` lets into `context` whom the list names, and counts the others.
+  Status guard(zmq::context_t& context, std::unique_ptr<Gatekeeper>& by);
   Status connect_channels(const PeerAddress& peer);
 
   ZmqCore core;
-  std::unique_ptr<Gatekeeper> gatekeeper;  // where keys are in use
+  std::unique_ptr<Gatekeeper> gatekeeper, beat_gatekeeper;  // where keys are in use
   std::array<std::unique_ptr<Inbox>, kChannels> inboxes;
   std::array<std::array<std::unique_ptr<Outbox>, kChannels>, kNodesMax> outboxes;
   std::array<std::array<unsigned, kChannels>, kNodesMax> stuck{};
@@ -77,13 +79,19 @@ Result<std::unique_ptr<ZmqEndpoint>> ZmqEndpoint::create(const EndpointOptions& 
   return e;
 }
 
+Status ZmqEndpoint::Impl::guard(zmq::context_t& context, std::unique_ptr<Gatekeeper>& by) {
+  auto g = Gatekeeper::open(context, core.options.keys, [this](const PublicKey&, const std::string&) {
+    core.refused_keys.fetch_add(1, std::memory_order_relaxed);
+  });
+  if (!g) return g.error();
+  by = std::move(*g);
+  return ok();
+}
+
 Status ZmqEndpoint::Impl::open() {
   if (core.options.keys) {
-    auto g = Gatekeeper::open(core.context, core.options.keys, [this](const PublicKey&, const std::string&) {
-      core.refused_keys.fetch_add(1, std::memory_order_relaxed);
-    });
-    if (!g) return g.error();
-    gatekeeper = std::move(*g);
+    if (auto s = guard(core.context, gatekeeper); !s) return s;
+    if (auto s = guard(core.beat_context, beat_gatekeeper); !s) return s;
   }
   if (auto s = beat.open(); !s) return s;
   for (const Channel c : kAll) {
@@ -183,10 +191,13 @@ void ZmqEndpoint::close() {
     for (auto& outbox : impl_->outboxes[n])
       if (outbox) outbox->close(impl_->core.table.state(NodeId{n}) == PeerState::Up ? linger_ms : 0);
   impl_->core.context.shutdown();
+  impl_->core.beat_context.shutdown();
   for (auto& inbox : impl_->inboxes)
     if (inbox) inbox->join();
   impl_->gatekeeper.reset();
+  impl_->beat_gatekeeper.reset();
   impl_->core.context.close();  // waits for what lingers
+  impl_->core.beat_context.close();
 }
 
 NodeId ZmqEndpoint::self() const { return impl_->core.options.self; }
