@@ -49,7 +49,7 @@ class Run {
         control_({.no_reboot = options.no_reboot, .no_shutdown = options.no_shutdown}) {}
   /// Other nodes reach into the machine until they have been told of the end.
   ~Run() {
-    if (cluster_) cluster_->end(static_cast<int>(ExitStatus::HostError), "the machine could not be started");
+    if (cluster_) cluster_->end_unstarted();
   }
 
   Status prepare();

@@ -198,7 +198,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(const RunOptions& options, x86::C
 }
 
 Cluster::~Cluster() {
-  end(static_cast<int>(ExitStatus::HostError), "the machine could not be started");
+  end_unstarted();
   children_.finish(3000);
 }
 
@@ -312,6 +312,8 @@ std::vector<std::unique_ptr<NodeDebug>> Cluster::debug(const MachinePlan& plan,
   });
   return all;
 }
+
+void Cluster::end_unstarted() { end(static_cast<int>(ExitStatus::HostError), "node 0 could not start the machine"); }
 
 void Cluster::end(int status, const std::string& reason) {
   if (ending_.exchange(true)) return;

@@ -70,6 +70,8 @@ class Cluster {
   /// Ends all waits here, then the other nodes. The destructor waits until the children are gone, so that this process
   /// takes its part of the machine down while they do.
   void end(int status, const std::string& reason);
+  /// The same where it has not begun to run; of no consequence after end().
+  void end_unstarted();
 
  private:
   Cluster(const RunOptions& options, HostPorts ports, RunControl& control)

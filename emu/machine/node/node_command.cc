@@ -38,8 +38,9 @@ class NodeProcess {
 
  private:
   Status build(Bytes config);
-  /// `from` may say what becomes of the machine, and there is one.
+  /// `from` may say what becomes of the machine, and there is one (and no vCPU of it runs).
   bool commands(NodeId from) const { return from.v == 0 && machine_; }
+  bool commands_standing(NodeId from) const { return commands(from) && machine_->stands(); }
   void serve();
   double running_s() { return static_cast<double>(clock_.now_ns() - started_ns_) / 1e9; }
   NodeStatistics statistics();
@@ -170,24 +171,26 @@ void NodeProcess::serve() {
     return text(commands(from) && machine_->pause() ? "" : "a vCPU does not pause");
   });
   c.serve(method(MachineMethod::Reset), [this, text](NodeId from, Bytes) {
-    if (!commands(from) || !machine_->stands()) return text(kNotNow);
+    if (!commands_standing(from)) return text(kNotNow);
     machine_->reset();
     return Body{};
   });
   c.serve(method(MachineMethod::Suspend), [this, text](NodeId from, Bytes) {
-    if (!commands(from) || !machine_->stands()) return text(kNotNow);
+    if (!commands_standing(from)) return text(kNotNow);
     machine_->suspend();
     return Body{};
   });
   c.serve(method(MachineMethod::Snapshots),
           [this](NodeId from, Bytes how) { return commands(from) ? snapshots(!how.empty() && how[0]) : Body{}; });
   c.serve(method(MachineMethod::Debug),
-          [this](NodeId from, Bytes b) { return commands(from) && machine_->stands() ? debug(b) : Body{}; });
+          [this](NodeId from, Bytes b) { return commands_standing(from) ? debug(b) : Body{}; });
   c.on_stats([this, text] { return machine_ ? text(to_text(statistics())) : Body{}; });
   c.on_shutdown([this](NodeId from, const transport::ShutdownNote& note) {
     if (from.v != 0) return;
-    const bool lost = note.exit_status == static_cast<int>(ExitStatus::NodeLost);
-    over(lost ? note.exit_status : 0, lost ? note.reason : "");
+    // What the guest ended with is node 0's to return; it comes without a reason.
+    const auto status = static_cast<ExitStatus>(note.exit_status);
+    const bool failed = !note.reason.empty() && (status == ExitStatus::NodeLost || status == ExitStatus::HostError);
+    over(failed ? note.exit_status : 0, failed ? note.reason : "");
   });
   c.start();
 }

@@ -70,15 +70,16 @@ struct NodeProcess : testing::Test {
     w.put(u64{0}).put(clock.now_ns());
     control->notify(kNode, static_cast<Method>(MachineMethod::Resume), w.bytes());
   }
-  /// It lives, and ends in good order.
-  void expect_good_end() {
+  /// It lives, and ends in good order when it is told to.
+  void expect_end(const transport::ShutdownNote& note, int wanted) {
     EXPECT_TRUE(control->collect_stats(kNode, kReadyNs));
-    control->send_shutdown(kNode, {});
+    control->send_shutdown(kNode, note);
     int status = 0;
     ASSERT_EQ(waitpid(pid, &status, 0), pid);
     pid = -1;
-    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << std::hex << status;
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == wanted) << std::hex << status;
   }
+  void expect_good_end() { expect_end({}, 0); }
 
   pid_t pid = -1;
   HostClock clock;
@@ -126,6 +127,19 @@ TEST_F(NodeProcess, AProcessorThatThisHostIsNotIsRefused) {
   for (u64& f : config.cpuid.features) f = ~u64{0};
   EXPECT_TRUE(ask(Method::Config, encode(config)).starts_with("configuration: this host lacks ")) << "or SIGILL comes";
   expect_good_end();
+}
+
+TEST_F(NodeProcess, AMachineThatCouldNotBeStartedIsAFailureHereToo) {
+  ASSERT_EQ(ask(Method::Config, encode(config)), "");
+  expect_end({static_cast<int>(ExitStatus::HostError), "node 0 could not start the machine"}, 2);
+}
+
+TEST_F(NodeProcess, TheLossOfAnotherNodeIsAFailureHereToo) {
+  expect_end({static_cast<int>(ExitStatus::NodeLost), "node 2 is lost"}, 3);
+}
+
+TEST_F(NodeProcess, WhatTheGuestEndedWithIsNode0sToReturn) {
+  expect_end({static_cast<int>(ExitStatus::NodeLost), ""}, 0);  // 1 written to isa-debug-exit
 }
 
 TEST(NodeConfig, PhysicalAddressesAreAsTheCommandLineAllows) {
