@@ -112,6 +112,21 @@ remove_namespaces() {
 # listening PORT: someone listens on TCP PORT (asked of the kernel, so that no connection disturbs the listener).
 listening() { grep -qi "^ *[0-9]*: [0-9A-F]*:$(printf '%04X' "$1") [0-9A-F:]* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null; }
 
+# free_ports COUNT: sets `port` to the first of COUNT ports in a row that nobody on this computer uses. They lie below those
+# that Linux gives to connections, which come and go (net.ipv4.ip_local_port_range: 32768 on).
+free_ports() {
+  local taken i tries
+  taken=$(sed -nE 's/^ *[0-9]+: [0-9A-F]+:([0-9A-F]{4}) .*/\1/p' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  for ((tries = 0; tries < 100; ++tries)); do
+    port=$((20000 + RANDOM % (12000 - $1)))
+    for ((i = 0; i < $1; ++i)); do
+      ! grep -qx "$(printf '%04X' $((port + i)))" <<<"$taken" || continue 2
+    done
+    return 0
+  done
+  die "cannot find $1 free ports in a row from 20000 to 32000"
+}
+
 # wait_for SECONDS COMMAND...: repeats COMMAND until it succeeds; fails when the time is over.
 wait_for() {
   local end=$((SECONDS + $1))
