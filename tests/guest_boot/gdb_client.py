@@ -62,8 +62,16 @@ RAX, RSP, RIP = 0, 7, 16
 KERNEL = 0xFFFF800000000000
 
 
+_good = set()
+
+
 def check(name, good, why):
-    print(f"ok {name}" if good else f"FAIL {name}: {why}", flush=True)
+    """Says `ok` for each name once, however often it is looked at, and each failure."""
+    if not good:
+        print(f"FAIL {name}: {why}", flush=True)
+    elif name not in _good:
+        print(f"ok {name}", flush=True)
+        _good.add(name)
     return good
 
 
