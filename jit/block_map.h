@@ -3,6 +3,7 @@
 #pragma once
 #include <memory_resource>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "jit/block.h"
@@ -21,9 +22,13 @@ class BlockMap {
   void insert(Block& block);
   /// Patches `link` to `target`, which lives (asserted).
   void link(Link& link, Block& target);
+  /// RIPs at which blocks have died since the last call.
+  std::vector<u64> take_dead() { return std::exchange(dead_, {}); }
   /// Every block made from `page` leaves the map and loses its incoming links. Its code stays until clear(): a vCPU may
   /// be inside. Returns how many.
   unsigned kill_page(PageNumber page);
+  /// Likewise those of its blocks that were made from any of `bytes` at `first`, all in one page.
+  unsigned kill_range(Gpa first, u64 bytes);
   /// Likewise the block alone.
   void kill(Block& b);
   /// Likewise those blocks of one page that begin in [first, last) and were not made as hot code. Returns how many.
@@ -33,12 +38,22 @@ class BlockMap {
   /// Forgets everything (the cache is reset by the caller).
   void clear();
   bool has_page(PageNumber page) const { return by_page_.contains(page.v); }
+  /// Blocks made from the page, dead ones that nobody has cleared away included.
+  usize blocks_of(PageNumber page) const {
+    const auto it = by_page_.find(page.v);
+    return it == by_page_.end() ? 0 : it->second.blocks.size();
+  }
   usize size() const { return by_key_.size(); }
 
  private:
+  struct OfPage {
+    std::vector<Block*> blocks;
+    u64 pieces = 0;  // a bit for each 64 bytes: blocks may have been made from some of them
+  };
   CodeCache& cache_;
   KeyIndex by_key_;
-  std::unordered_map<u64, std::vector<Block*>> by_page_;
+  std::unordered_map<u64, OfPage> by_page_;
+  std::vector<u64> dead_;
   std::pmr::monotonic_buffer_resource memory_{usize{1} << 16};  // of the blocks
   std::vector<Block*> all_;                                     // ascending code addresses, as the cache hands them out
 };

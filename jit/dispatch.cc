@@ -46,10 +46,7 @@ u32 Translator::base_kind(const VcpuState& s) const {
 
 void Translator::start(Runner& r) {
   VcpuState& s = r.c.state();
-  if (r.flush_jumps.load(std::memory_order_relaxed) && r.flush_jumps.exchange(false)) {
-    r.c.tlb().flush_jumps();
-    r.keep_returns = false;
-  }
+  if (r.deaths.any.load(std::memory_order_relaxed)) heed_deaths(r);
   r.c.tlb().enter_mode(s.mode);
 }
 
@@ -105,7 +102,7 @@ void Translator::forget_returns(Runner& r) {
 
 u64 Translator::resume(Runner& r) {
   VcpuState& s = r.c.state();
-  if (s.exit_request.load(std::memory_order_relaxed) || r.flush_jumps.load(std::memory_order_relaxed) ||
+  if (s.exit_request.load(std::memory_order_relaxed) || r.deaths.any.load(std::memory_order_relaxed) ||
       flush_wanted_.load(std::memory_order_relaxed) || s.interrupt_shadow || log_mask || base_kind(s) != kPlain)
     return 0;
   if (r.check_interrupts && r.c.ports().apic && r.c.ports().apic->pending_vector() >= 0) return 0;

@@ -90,7 +90,7 @@ bool Translator::ready_code_page(Vcpu& c, PageNumber page) {
   const std::lock_guard lock(mutex_);
   if (losses != losses_)
     return false;  // a page lost its code meanwhile: perhaps this one, and somebody may write again
-  ready_pages_.insert(page.v);
+  ready_pages_.emplace(page.v, 0);
   return !waited;
 }
 
@@ -185,7 +185,7 @@ void Translator::evict_all(Runner& r) {
     cache_.reset_to(first_block_);
     ++stats_.cache_flushes;
     epoch_.fetch_add(1);
-    for (const auto& each : runners_) each->flush_jumps.store(true);
+    announce_deaths(true);
   }
   flush_wanted_.store(false);
   flush_wanted_.notify_all();
@@ -196,17 +196,44 @@ void Translator::code_page_lost(PageNumber page) {
   memory_.pages.clear(page, PageTable::kHasCode);
   ready_pages_.erase(page.v);
   ++losses_;
-  const unsigned killed = map_.kill_page(page);
-  stats_.invalidated_blocks += killed;
-  if (killed) flush_all_jumps();
+  stats_.invalidated_blocks += map_.kill_page(page);
+  announce_deaths();
 }
 
-/// Blocks died: nobody may find them in a jump cache.
-void Translator::flush_all_jumps() {
+/// A write to a page that keeps its code takes the careful way, each time. When those have cost as much as making the
+/// page's blocks again, it loses them all and is written like any other.
+void Translator::code_written(Gpa first, u64 bytes) {
+  constexpr usize kWritesPerBlock = 16;  // 0.3 us each; a block takes 1 us to 6
+  const PageNumber page = page_of(first);
+  const std::lock_guard lock(mutex_);
+  stats_.invalidated_blocks += map_.kill_range(first, bytes);
+  announce_deaths();
+  const auto ready = ready_pages_.find(page.v);
+  if (ready == ready_pages_.end() || ++ready->second > kWritesPerBlock * map_.blocks_of(page)) code_page_lost(page);
+}
+
+/// Blocks died, or `all` did: nobody may find them in a jump cache. Every vCPU leaves generated code at its next poll.
+void Translator::announce_deaths(bool all) {
+  const std::vector<u64> rips = map_.take_dead();
+  if (rips.empty() && !all) return;
   for (const auto& r : runners_) {
-    r->flush_jumps.store(true);
+    Deaths& d = r->deaths;
+    d.all |= all || d.rips.size() + rips.size() > Deaths::kMost;
+    if (!d.all) d.rips.insert(d.rips.end(), rips.begin(), rips.end());
+    d.any.store(true);
     r->c.exit_request().store(1);
   }
+}
+
+void Translator::heed_deaths(Runner& r) {
+  const std::lock_guard lock(mutex_);
+  Deaths& d = r.deaths;
+  if (d.all) r.c.tlb().flush_jumps();
+  for (const u64 rip : d.rips) r.c.tlb().drop_jump(rip);
+  d.rips.clear();
+  d.all = false;
+  d.any.store(false);
+  r.keep_returns = false;
 }
 
 /// The vCPU was asked to leave where it is: a sample of where it spends its time.
@@ -218,7 +245,8 @@ void Translator::note_hot(Runner& r) {
   if (!hints_.sample(code)) return;
   const u64 page = code.v & ~kPageMask, end = page + kPageSize;
   const Gpa first{std::max(page, code.v - std::min(code.v, Hints::kBefore))};
-  if (map_.kill_cold(first, Gpa{std::min(end, code.v + Hints::kBehind)})) flush_all_jumps();
+  map_.kill_cold(first, Gpa{std::min(end, code.v + Hints::kBehind)});
+  announce_deaths();
 }
 
 bool Translator::hinted(u64 pc) const {
@@ -234,6 +262,6 @@ void Translator::refuse_hint(u64 pc, unsigned insn) {
   hints_.refuse(Gpa{b->key.gpa.v + b->insns[insn].guest});
   if (b->dead) return;
   map_.kill(*b);
-  flush_all_jumps();
+  announce_deaths();
 }
 }  // namespace pangea::jit

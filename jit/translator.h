@@ -3,7 +3,7 @@
 #pragma once
 #include <memory>
 #include <mutex>
-#include <unordered_set>
+#include <unordered_map>
 #include <vector>
 
 #include "emu/x86/engine.h"
@@ -25,6 +25,7 @@ class Translator final : public x86::Engine {
   void load_x87(x86::Vcpu& c) override;
   x86::EngineStats stats() const override;
   void code_page_lost(PageNumber page) override;
+  void code_written(Gpa first, u64 bytes) override;
 
   /// Sets state.rip and corrects the instruction count to the start of the instruction whose host code `pc` is in.
   const InsnRecord& leave_at(Runner& r, u64 pc);
@@ -61,7 +62,8 @@ class Translator final : public x86::Engine {
   bool torture(Runner& r);
   void evict_all(Runner& r);
   void note_hot(Runner& r);
-  void flush_all_jumps();
+  void announce_deaths(bool all = false);
+  void heed_deaths(Runner& r);
   u32 base_kind(const x86::VcpuState& s) const;
   void log_block(const Block& b, const u8* bytes) const;
 
@@ -73,9 +75,9 @@ class Translator final : public x86::Engine {
   mutable std::recursive_mutex mutex_;  // recursive: a page walk while translating may kill blocks of a page-table page
   BlockMap map_;
   Hints hints_;
-  Lifted lifted_;                        // of the block under way: to make it anew each time costs more than to decode
-  std::unordered_set<u64> ready_pages_;  // marked kHasCode, and no write tag exists
-  u64 losses_ = 0;                       // counts code_page_lost
+  Lifted lifted_;  // of the block under way: to make it anew each time costs more than to decode
+  std::unordered_map<u64, u32> ready_pages_;  // marked kHasCode, and no write tag exists; writes since then
+  u64 losses_ = 0;                            // counts code_page_lost
   std::vector<std::unique_ptr<Runner>> runners_;
   x86::EngineStats stats_;
   // Eviction: one vCPU empties the cache while no other is in generated code.

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "jit/fixture.h"
+#include "jit/runner.h"
 
 namespace pangea::jit {
 namespace {
@@ -167,8 +168,21 @@ std::string call_register(u64 to) {
   return s;
 }
 
-class DyingBlocks : public TwoVcpus, public testing::WithParamInterface<Loop> {};
-TEST_P(DyingBlocks, AreLeft) {
+class DyingBlocks : public TwoVcpus, public testing::WithParamInterface<Loop> {
+ protected:
+  void are_left(const std::function<void()>& written);
+};
+TEST_P(DyingBlocks, AreLeftWhenTheirPageIsLost) {
+  are_left([this] { f.engine->code_page_lost(page_of(Gpa{kThere})); });
+}
+TEST_P(DyingBlocks, AreLeftWhenTheirBytesAreWritten) {
+  *f.at(kThere + 0x800) = 0xf4;  // keeps its page a page of code
+  f.vcpu->state().rip = kThere + 0x800;
+  EXPECT_EQ(run_first(), Outcome::Halt);
+  f.vcpu->park();
+  are_left([this] { f.engine->code_written(Gpa{kThere}, 1); });
+}
+void DyingBlocks::are_left(const std::function<void()>& written) {
   const Loop& loop = GetParam();
   f.load(loop.here.data(), loop.here.size(), kLoop);
   f.load(loop.there.data(), loop.there.size(), kThere);
@@ -177,10 +191,10 @@ TEST_P(DyingBlocks, AreLeft) {
     const u64 before = counter();
     ASSERT_TRUE(eventually([&] { return counter() > before + 1000; })) << loop.name;
     // The same bytes again: the page has no write tag, so this is what a store of another vCPU amounts to.
-    f.engine->code_page_lost(page_of(Gpa{kThere}));
+    written();
   }
   std::atomic_ref(*f.at(kThere)).store(0xf4);
-  f.engine->code_page_lost(page_of(Gpa{kThere}));
+  written();
   EXPECT_TRUE(eventually([&] { return ended.load(); })) << loop.name;
   stop();
   EXPECT_EQ(other->state().rip, kThere + 1);
@@ -193,6 +207,26 @@ INSTANTIATE_TEST_SUITE_P(Code, DyingBlocks,
                                          Loop{"Call", call(kLoop, kThere) + "\xeb\xf9", kCount + "\xc3"},
                                          Loop{"IndirectCall", call_register(kThere) + "\xeb\xf7", kCount + "\xc3"}),
                          [](const auto& i) { return i.param.name; });
+
+TEST_F(TwoVcpus, OneOfManyBlocksThatDieAtOnceIsLeftToo) {
+  const std::string loop = kCount + jmp_register(kThere), back = jmp_register(kLoop);
+  std::string many;
+  for (usize n = 0; n < 2 * Deaths::kMost; ++n) many += std::string("\xeb\0", 2);
+  many += '\xf4';
+  f.load(loop.data(), loop.size(), kLoop);
+  f.load(back.data(), back.size(), kThere);
+  f.load(many.data(), many.size(), kThere + 0x100);
+  start(kLoop);
+  f.vcpu->state().rip = kThere + 0x100;
+  EXPECT_EQ(run_first(), Outcome::Halt);
+  f.vcpu->park();
+  const u64 before = counter();
+  ASSERT_TRUE(eventually([&] { return counter() > before + 1000; }));
+  std::atomic_ref(*f.at(kThere)).store(0xf4);
+  f.engine->code_page_lost(page_of(Gpa{kThere}));
+  EXPECT_TRUE(eventually([&] { return ended.load(); }));
+  EXPECT_GT(f.engine->stats().invalidated_blocks, 2 * Deaths::kMost);
+}
 
 struct SmallCache : TwoVcpus {
   SmallCache() : TwoVcpus({.code_cache_bytes = u64{512} << 10}) {}

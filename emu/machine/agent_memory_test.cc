@@ -40,6 +40,7 @@ struct Blocks final : CodeObserver {
     lost.push_back(page);
     if (on_lost) on_lost(page);
   }
+  void code_written(Gpa, u64) override {}
   std::function<void(PageNumber)> on_lost;
   std::vector<PageNumber> lost;
 };

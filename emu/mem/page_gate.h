@@ -21,13 +21,17 @@ class PageGate {
   virtual void retired(Agent& agent) {}
 };
 
-/// Whoever keeps copies derived from a page's *bytes* as instructions (the translator) hears of each lost or written
-/// page.
+/// Whoever keeps copies derived from a page's *bytes* as instructions (the translator) hears of each lost page, and of
+/// each write to one that is kept.
 class CodeObserver {
  public:
   virtual ~CodeObserver() = default;
   /// Every block made from `page` becomes unreachable before this returns; any thread. Clears HasCode.
   virtual void code_page_lost(PageNumber page) = 0;
+  /// `bytes` at `first`, all in one page, have been written by the calling agent, which is running, found HasCode set
+  /// and left it so. Every block made from them becomes unreachable before this returns; perhaps the whole page is
+  /// lost.
+  virtual void code_written(Gpa first, u64 bytes) = 0;
 };
 
 /// The memory of one node, as everything above emu/mem sees it.

@@ -34,7 +34,7 @@ Outcome bounce_begin(Vcpu& c, Seg seg, u64 offset, unsigned size, bool reads, bo
   // In 64-bit mode processors look at the alignment first: #GP also where the stack segment would make it #SS.
   if (aligned && (out.gva & (size - 1)) && (segment == Outcome::Next || in_64bit_mode(c.state()))) return raise_gp(c);
   if (segment != Outcome::Next) return segment;
-  if (Outcome o = resolve(c, out.gva, size, out.intent, false, out.span); o != Outcome::Next) return o;
+  if (Outcome o = resolve(c, out.gva, size, out.intent, false, out.span, OldCode::Kept); o != Outcome::Next) return o;
   out.pointer = one_piece(out.span);
   if (out.pointer) {
     out.direct = true;
@@ -52,7 +52,12 @@ Outcome bounce_begin(Vcpu& c, Seg seg, u64 offset, unsigned size, bool reads, bo
 }
 
 void bounce_commit(Vcpu& c, BounceAccess& access) {
-  if (!access.direct && access.intent == Intent::Write) store(c, access.span, access.pointer);
+  if (access.intent == Intent::Write) {
+    if (access.direct)
+      written(c, access.span);
+    else
+      store(c, access.span, access.pointer);
+  }
   release_split_lock(c);
   retire_mmio(c);
 }

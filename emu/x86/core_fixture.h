@@ -42,8 +42,10 @@ struct FakeCode final : CodeObserver {
     lost.push_back(page.v);
     pages.clear(page, PageTable::kHasCode);
   }
+  void code_written(Gpa first, u64 bytes) override { written.push_back({first.v, bytes}); }
   PageTable& pages;
   std::vector<u64> lost;
+  std::vector<std::pair<u64, u64>> written;  // address, bytes
 };
 
 inline constexpr u64 kRamBytes = u64{16} << 20;

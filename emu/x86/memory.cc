@@ -77,13 +77,13 @@ Outcome translate_part(Vcpu& c, Span& span, unsigned i) {
     gva += span.bytes[0];
     if (gva == u64{1} << 32 && !in_64bit_mode(c.state())) gva = 0;
   }
-  const Outcome o = translate(c, gva, span.intent, span.implicit_supervisor, span.part[i]);
+  const Outcome o = translate(c, gva, span.intent, span.implicit_supervisor, span.part[i], span.old_code);
   if (o == Outcome::Wait && span.intent != Intent::Fetch) keep_mmio_reads(c);
   return o;
 }
 }  // namespace
 
-Outcome resolve(Vcpu& c, u64 gva, unsigned size, Intent intent, bool implicit_supervisor, Span& out) {
+Outcome resolve(Vcpu& c, u64 gva, unsigned size, Intent intent, bool implicit_supervisor, Span& out, OldCode old_code) {
   PANGEA_ASSERT(size > 0 && size <= kPageSize);
   // The linear address alone decides, so it comes before a page fault.
   if (!implicit_supervisor && misaligned(c.state(), gva, size)) return raise(c, Vector::AC, 0);
@@ -91,6 +91,7 @@ Outcome resolve(Vcpu& c, u64 gva, unsigned size, Intent intent, bool implicit_su
   out.gva = gva;
   out.intent = intent;
   out.implicit_supervisor = implicit_supervisor;
+  out.old_code = old_code;
   out.parts = size <= left ? 1 : 2;
   out.bytes[0] = size <= left ? size : static_cast<unsigned>(left);
   out.bytes[1] = size - out.bytes[0];
@@ -118,10 +119,15 @@ Outcome load(Vcpu& c, Span& span, void* out) {
   return Outcome::Next;
 }
 
+void written(Vcpu& c, const Span& span) {
+  for (unsigned i = 0; i < span.parts; ++i) code_written(c, span.part[i], span.bytes[i]);
+}
+
 void store(Vcpu& c, const Span& span, const void* data) {
   const u8* from[2] = {static_cast<const u8*>(data), static_cast<const u8*>(data) + span.bytes[0]};
   for (unsigned i = 0; i < span.parts; ++i)
     if (!span.part[i].mmio) copy_value(span.part[i].host, from[i], span.bytes[i]);
+  if (span.old_code == OldCode::Kept) written(c, span);
   if ((c.state().mode & Mode::kBreakpoints) && !span.implicit_supervisor)
     note_data_breakpoints(c.state(), span.gva, span.bytes[0] + span.bytes[1], true);
   for (unsigned i = 0; span.mmio() && i < span.parts; ++i)
@@ -136,7 +142,8 @@ Outcome read_linear(Vcpu& c, u64 gva, void* out, unsigned size, bool implicit_su
 
 Outcome write_linear(Vcpu& c, u64 gva, const void* data, unsigned size, bool implicit_supervisor) {
   Span span;
-  if (Outcome o = resolve(c, gva, size, Intent::Write, implicit_supervisor, span); o != Outcome::Next) return o;
+  if (Outcome o = resolve(c, gva, size, Intent::Write, implicit_supervisor, span, OldCode::Kept); o != Outcome::Next)
+    return o;
   store(c, span, data);
   return Outcome::Next;
 }

@@ -40,16 +40,21 @@ struct Span {
   u64 gva = 0;
   Intent intent = Intent::Read;
   bool implicit_supervisor = false;
+  OldCode old_code = OldCode::Lost;
   Target part[2];
   unsigned bytes[2] = {0, 0};
   unsigned parts = 0;
   bool mmio() const { return part[0].mmio || (parts == 2 && part[1].mmio); }
 };
-/// Checks and translates every page of the range (alignment too, for user accesses under CR0.AM).
-Outcome resolve(Vcpu& c, u64 gva, unsigned size, Intent intent, bool implicit_supervisor, Span& out);
+/// Checks and translates every page of the range (alignment too, for user accesses under CR0.AM). `old_code` may be
+/// Kept by those who write with store() alone, or call code_written() for each part.
+Outcome resolve(Vcpu& c, u64 gva, unsigned size, Intent intent, bool implicit_supervisor, Span& out,
+                OldCode old_code = OldCode::Lost);
 /// Reads a resolved range. Wait: only after MMIO was read and a RAM part was lost meanwhile; the value read is kept for
 /// when the instruction starts again.
 Outcome load(Vcpu& c, Span& span, void* out);
+/// code_written() for each part of a range resolved with OldCode::Kept.
+void written(Vcpu& c, const Span& span);
 /// Writes a range resolved with Intent::Write: RAM first, then MMIO. Cannot fail.
 void store(Vcpu& c, const Span& span, const void* data);
 

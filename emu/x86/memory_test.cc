@@ -90,6 +90,30 @@ TEST_F(MemoryTest, WritingAPageWithCodeDropsTheCodeFirst) {
   EXPECT_EQ(tlb_fill(*c_, kGva, 4, Access::Write), Outcome::Next) << "from now on it is a page like any other";
 }
 
+TEST_F(MemoryTest, WhoSaysWhatWasWrittenKeepsTheCode) {
+  const auto code = [this] { pages_.set(PageNumber{kFrameA >> 12}, PageTable::kHasCode); };
+  using Written = std::vector<std::pair<u64, u64>>;
+  code();
+  const u64 value = 0x1122334455667788;
+  ASSERT_EQ(write_linear(*c_, kGva + 4, &value, 8, false), Outcome::Next);
+  EXPECT_EQ(code_.written, (Written{{kFrameA + 4, 8}}));
+  EXPECT_FALSE(hit(kGva, Access::Write));
+  BounceAccess a;
+  ASSERT_EQ(bounce_begin(*c_, Seg::None, kGva + 8, 2, false, true, a), Outcome::Next);
+  EXPECT_TRUE(a.direct);
+  EXPECT_EQ(code_.written.size(), 1u) << "not yet";
+  bounce_commit(*c_, a);
+  EXPECT_EQ(code_.written.back(), (std::pair<u64, u64>{kFrameA + 8, 2}));
+  ASSERT_EQ(bounce_begin(*c_, Seg::None, kGva + kPageSize - 1, 4, false, true, a), Outcome::Next);
+  std::memcpy(a.pointer, &value, 4);
+  bounce_commit(*c_, a);
+  EXPECT_EQ(code_.written.size(), 3u);
+  EXPECT_EQ(code_.written.back(), (std::pair<u64, u64>{kFrameA + kPageSize - 1, 1})) << "the other page has none";
+  EXPECT_TRUE(code_.lost.empty());
+  EXPECT_EQ(check_write_linear(*c_, kGva, 8, false), Outcome::Next);
+  EXPECT_EQ(code_.lost, std::vector<u64>{kFrameA >> 12});
+}
+
 TEST_F(MemoryTest, FetchChecksExecute) {
   Target t;
   ASSERT_EQ(translate(*c_, kGva + 4, Intent::Fetch, false, t), Outcome::Next);

@@ -135,6 +135,8 @@ class Tlb {
   /// Empties the jump caches of all slots (a block died, or the mode that blocks were made for changed). flush_gva and
   /// the slot flushes drop jumps too: a jump cache entry is also a code translation.
   void flush_jumps();
+  /// Takes `rip` alone out of all jump caches.
+  void drop_jump(u64 rip);
   /// The vCPU goes on in `mode`: empties the jump caches of that bank if they were filled in another mode, or if
   /// flush_jumps() has been called since the last enter_mode(). Delivery calls it; so may whoever else changes the
   /// mode, instead of flush_jumps().

@@ -76,7 +76,7 @@ Outcome wait_for(Vcpu& c, PageNumber page, Access access) {
   return Outcome::Wait;
 }
 
-Outcome translate(Vcpu& c, u64 gva, Intent intent, bool implicit_supervisor, Target& out) {
+Outcome translate(Vcpu& c, u64 gva, Intent intent, bool implicit_supervisor, Target& out, OldCode old_code) {
   VcpuState& s = c.state();
   const WalkAccess access = access_of(s, intent, implicit_supervisor);
   const Bank bank = bank_of(s, access);
@@ -100,7 +100,7 @@ Outcome translate(Vcpu& c, u64 gva, Intent intent, bool implicit_supervisor, Tar
   u8 cell = m.pages.load(page);
   if (intent == Intent::Write && (cell & PageTable::kHasCode)) {
     out.code = true;
-    cell = drop_code(c, page);
+    if (old_code == OldCode::Lost) cell = drop_code(c, page);
   }
   const Access need = intent == Intent::Write ? Access::Write : Access::Read;
   if (!PageTable::may(cell, need)) return wait_for(c, page, need);
@@ -125,6 +125,10 @@ Outcome tlb_fill(Vcpu& c, u64 gva, unsigned size, Access access) {
   if (access == Access::Write && (cell & PageTable::kHasCode)) return Outcome::Careful;
   install(c, bank_of(s, a), gva, w, cell, false);
   return Outcome::Next;
+}
+
+void code_written(Vcpu& c, const Target& t, u64 bytes) {
+  if (t.code) c.memory().code->code_written(t.gpa, bytes);
 }
 
 bool debug_translate(Vcpu& c, u64 gva, Gpa& out) { return page_walk_quiet(c, gva, out); }

@@ -108,6 +108,7 @@ struct Changer final : CodeObserver {
     pages.clear(page, PageTable::kHasCode);
     change();
   }
+  void code_written(Gpa, u64) override {}
   Changer(PageTable& p, std::function<void()> f) : pages(p), change(std::move(f)) {}
   PageTable& pages;
   std::function<void()> change;

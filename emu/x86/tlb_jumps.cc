@@ -78,6 +78,19 @@ void Tlb::flush_jumps() {
   }
 }
 
+void Tlb::drop_jump(u64 rip) {
+  const u32 i = jump_index(rip);
+  for (Slot& s : slots_) {
+    if (!s.ready) continue;
+    for (unsigned bank = 0; bank < kTlbBanks; ++bank) {
+      u64& there = s.view->jumps[bank][i].rip;
+      if (there != rip) continue;
+      there = no_jump(i);
+      s.jumps[bank][i >> 6] &= ~(u64{1} << (i & 63));
+    }
+  }
+}
+
 void Tlb::enter_mode(u32 mode) {
   use_bank(mode);
   // STAC and CLAC lead from the one to the other inside generated code.

@@ -41,6 +41,32 @@ TEST_F(TlbJumpsTest, OfGlobalPagesGoWhenThoseGo) {
   EXPECT_FALSE(has(kLow + 0x10));
 }
 
+TEST_F(TlbJumpsTest, OneGoesAloneOutOfAllCaches) {
+  const u64 rip = kLow + 0x10, beside = rip + 1;
+  for (const u16 pcid : {u16{1}, u16{2}}) {
+    tlb_->select(pcid);
+    tlb_->install_jump(Bank::User, rip, 1);
+    jump(rip);
+    jump(beside);
+  }
+  tlb_->drop_jump(rip);
+  for (const u16 pcid : {u16{1}, u16{2}}) {
+    tlb_->select(pcid);
+    EXPECT_FALSE(has(rip));
+    EXPECT_NE(tlb_->current()->jumps[static_cast<unsigned>(Bank::User)][jump_index(rip)].rip, rip);
+    EXPECT_TRUE(has(beside));
+  }
+  jump(rip);
+  EXPECT_TRUE(has(rip)) << "it may come back";
+  tlb_->flush_jumps();
+  EXPECT_FALSE(has(rip)) << "and go again";
+  const u64 same_place = rip ^ u64 { 1 } << 40;
+  ASSERT_EQ(jump_index(same_place), jump_index(rip));
+  jump(same_place);
+  tlb_->drop_jump(rip);
+  EXPECT_TRUE(has(same_place));
+}
+
 TEST_F(TlbJumpsTest, GoPageByPage) {
   const u64 pages[] = {0, 1, 2, 63, 64, 65, 127, 500, 1022, 1023};
   std::vector<u64> rips;  // of different places in the cache

@@ -115,13 +115,20 @@ struct Target {
   u8* host = nullptr;  // RAM: host address of the first byte; valid until the next safepoint
   Gpa gpa;             // always
   bool mmio = false;   // not RAM: use IoPort::mmio_*
-  bool code =
-      false;  // Intent::Write, RAM that holds translated code: the blocks were dropped; no write tag was installed
+  bool code = false;   // Intent::Write, RAM that held translated code: no write tag was installed
+};
+/// What becomes of blocks made from a page that is about to be written.
+enum class OldCode : u8 {
+  Lost,  // all are dropped at once
+  Kept,  // who writes calls code_written() for a Target with `code`, before the instruction retires
 };
 /// Translates `gva` for `intent` with the current (or, if `implicit_supervisor`, supervisor) privilege: TLB hit, else
 /// page walk (sets A/D), rights check, TLB install. Next: `out` is valid. Fault: #PF or #GP/#SS(non-canonical) in
 /// state.exception. Wait: state.wait_page. `size` <= bytes left in the page.
-Outcome translate(Vcpu& c, u64 gva, Intent intent, bool implicit_supervisor, Target& out);
+Outcome translate(Vcpu& c, u64 gva, Intent intent, bool implicit_supervisor, Target& out,
+                  OldCode old_code = OldCode::Lost);
+/// `bytes` at `t`, translated with OldCode::Kept, have been written.
+void code_written(Vcpu& c, const Target& t, u64 bytes);
 /// The fill behind generated code's miss: as translate for the current privilege (bank tlb_bank(state.mode)), data
 /// access of `size` bytes that may cross a page. Next: the TLB now holds the page for the access: look again. Careful:
 /// MMIO, page crossing, non-canonical address or a page with code. Touches no vector register.

@@ -102,6 +102,7 @@ struct Blocks final : CodeObserver {
     pages.clear(page, PageTable::kHasCode);
     lost.push_back(page);
   }
+  void code_written(Gpa, u64) override {}
   PageTable& pages;
   std::vector<PageNumber> lost;
   bool may_still_read = false;

@@ -62,13 +62,14 @@ Outcome move_run(StringOp& op, u64& items) {
   items = std::min({op.items_in_page(from), op.items_in_page(to), op.count(), op.budget_items()});
   if (items == 0) return Outcome::Next;
   u8 *source = nullptr, *target = nullptr;
-  EXEC_TRY(op.host(from, Intent::Read, source));
-  EXEC_TRY(op.host(to, Intent::Write, target));
+  EXEC_TRY(op.source_host(from, source));
+  EXEC_TRY(op.target_host(to, target));
   if (!source || !target) {
     items = 0;
     return Outcome::Next;
   }
   host_movs(target, source, items, op.size(), op.down());
+  op.written(items);
   op.advance_source(items);
   op.advance_target(items);
   op.count_down(items);
@@ -89,12 +90,13 @@ Outcome store_run(Vcpu& c, StringOp& op, u64& items) {
   items = std::min({op.items_in_page(to), op.count(), op.budget_items()});
   if (items == 0) return Outcome::Next;
   u8* target = nullptr;
-  EXEC_TRY(op.host(to, Intent::Write, target));
+  EXEC_TRY(op.target_host(to, target));
   if (!target) {
     items = 0;
     return Outcome::Next;
   }
   host_stos(target, c.state().gpr[kRax], items, op.size(), op.down());
+  op.written(items);
   op.advance_target(items);
   op.count_down(items);
   return Outcome::Next;

@@ -63,18 +63,28 @@ class StringOp {
   u64 budget_items() const { return std::max<u64>((kStringBudget - std::min(done_, kStringBudget)) / size_, 1); }
 
   /// Host pointer of RAM for a run that starts at `gva`, or null: not RAM, or not canonical (the item path finds out).
-  Outcome host(u64 gva, Intent intent, u8*& out) {
-    const Access access = intent == Intent::Write ? Access::Write : Access::Read;
-    out = c_.tlb().lookup(tlb_bank(s_.mode), gva, 1, access);
-    if (out) return Outcome::Next;
-    if (!is_canonical(gva)) return Outcome::Next;
+  Outcome source_host(u64 gva, u8*& out) {
     Target t;
-    EXEC_TRY(translate(c_, gva, intent, false, t));
-    out = t.mmio ? nullptr : t.host;
-    return Outcome::Next;
+    return host(gva, Intent::Read, t, out);
+  }
+  /// The same for writing: written() is due.
+  Outcome target_host(u64 gva, u8*& out) { return host(gva, Intent::Write, target_, out); }
+  /// `items` from where target_host() led to have been written, in the direction of work.
+  void written(u64 items) {
+    Target t = target_;
+    if (down()) t.gpa = Gpa{t.gpa.v - (items - 1) * size_};
+    code_written(c_, t, items * size_);
   }
 
  private:
+  Outcome host(u64 gva, Intent intent, Target& t, u8*& out) {
+    t = {};
+    out = c_.tlb().lookup(tlb_bank(s_.mode), gva, 1, intent == Intent::Write ? Access::Write : Access::Read);
+    if (out || !is_canonical(gva)) return Outcome::Next;
+    EXEC_TRY(translate(c_, gva, intent, false, t, OldCode::Kept));
+    out = t.mmio ? nullptr : t.host;
+    return Outcome::Next;
+  }
   void step(unsigned reg, u64 items) {
     const u64 bytes = items * size_;
     set_gpr(s_, reg, address_, s_.gpr[reg] + (down() ? -bytes : bytes));
@@ -87,6 +97,7 @@ class StringOp {
   Seg seg_;
   u8 rep_;
   bool bulk_ = false;
+  Target target_;  // of the run under way
   u64 done_ = 0;
 };
 
