@@ -1,6 +1,6 @@
 // Translation: guest instructions per second from bytes to linked host code, dispatch included, and host bytes emitted
 // for each. The guest code is a mix as compilers make it: moves, arithmetic, loads and stores, compares with branches
-// that are not taken, calls and returns.
+// that are not taken, calls and returns. And what a store into a page of such code costs until the page has run again.
 #include <benchmark/benchmark.h>
 
 #include "jit/fixture.h"
@@ -68,5 +68,31 @@ void translate(benchmark::State& state) {
   state.counters["of_page_mix"] = static_cast<double>(instructions);
 }
 BENCHMARK(translate)->Unit(benchmark::kMillisecond);
+
+enum Written : u64 { kNothing, kBeside, kOneBlock, kWholePage };
+/// A page of code runs, after the guest has written to ...
+void rewrite(benchmark::State& state) {
+  constexpr u64 kPage = Fixture::kCode, kWriter = kPage + kPages * kPageSize;
+  Fixture f;
+  fill(f, 0, true);
+  const u8 store[] = {0x88, 0x07, 0xf4};  // mov [rdi], al; hlt
+  f.load(store, sizeof store, kWriter);
+  const auto written = static_cast<Written>(state.range(0));
+  const u64 target = written == kNothing ? Fixture::kData : kPage + (written == kBeside ? 0xf00 : 1000);
+  x86::VcpuState& s = f.vcpu->state();
+  s.gpr[5] = Fixture::kData + 0x100;
+  for (auto _ : state) {
+    s.gpr[7] = target;
+    s.gpr[0] = *f.at(target);
+    s.rip = kWriter;
+    bool good = f.run() == x86::Outcome::Halt;
+    if (written == kWholePage) f.memory.code->code_page_lost(page_of(Gpa{kPage}));
+    s.gpr[6] = 0;
+    s.rip = kPage;
+    good &= f.run() == x86::Outcome::Halt;
+    if (!good) return state.SkipWithError("the guest code did not reach its end");
+  }
+}
+BENCHMARK(rewrite)->ArgName("nothing_beside_block_page")->DenseRange(kNothing, kWholePage);
 }  // namespace
 }  // namespace pangea::jit
