@@ -108,16 +108,11 @@ unsigned BlockMap::kill_range(Gpa at, u64 bytes) {
   return killed;
 }
 
-unsigned BlockMap::kill_cold(Gpa first, Gpa last) {
+void BlockMap::kill_cold(Gpa first, Gpa last) {
   const auto it = by_page_.find(page_of(first).v);
-  if (it == by_page_.end()) return 0;
-  unsigned killed = 0;
-  for (Block* b : it->second.blocks) {
-    if (b->dead || b->hinted || b->key.gpa.v < first.v || b->key.gpa.v >= last.v) continue;
-    kill(*b);
-    ++killed;
-  }
-  return killed;
+  if (it == by_page_.end()) return;
+  for (Block* b : it->second.blocks)
+    if (!b->hinted && b->key.gpa.v >= first.v && b->key.gpa.v < last.v) kill(*b);
 }
 
 Block* BlockMap::by_host(u64 pc) const {

@@ -31,13 +31,12 @@ class BlockMap {
   unsigned kill_range(Gpa first, u64 bytes);
   /// Likewise the block alone.
   void kill(Block& b);
-  /// Likewise those blocks of one page that begin in [first, last) and were not made as hot code. Returns how many.
-  unsigned kill_cold(Gpa first, Gpa last);
+  /// Likewise those blocks of one page that begin in [first, last) and were not made as hot code.
+  void kill_cold(Gpa first, Gpa last);
   /// Block whose code holds `pc` (executable view), dead ones included; null if none.
   Block* by_host(u64 pc) const;
   /// Forgets everything (the cache is reset by the caller).
   void clear();
-  bool has_page(PageNumber page) const { return by_page_.contains(page.v); }
   /// Blocks made from the page, dead ones that nobody has cleared away included.
   usize blocks_of(PageNumber page) const {
     const auto it = by_page_.find(page.v);

@@ -41,11 +41,6 @@ struct CodeWritten : testing::Test {
   u64 writer_ = kWriter;
 };
 
-std::string imm32(u64 v) {
-  std::string s;
-  for (unsigned i = 0; i < 4; ++i) s += static_cast<char>(v >> 8 * i);
-  return s;
-}
 std::string mov_eax(u32 v) { return "\xb8" + imm32(v); }
 std::string mov_edi(u64 v) { return "\xbf" + imm32(v); }
 std::string store_byte(u64 at, u8 v) { return mov_edi(at) + "\xc6\x07" + static_cast<char>(v); }

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstring>
 #include <functional>
+#include <string>
 
 #include "emu/base/assert.h"
 #include "jit/engine.h"
@@ -33,6 +34,13 @@ class CountingTsc final : public x86::TscPort {
   u64 frequency_hz() override { return 1'000'000'000; }
   u64 ticks = 0;
 };
+
+/// Four bytes of guest code.
+inline std::string imm32(u64 v) {
+  std::string s;
+  for (unsigned i = 0; i < 4; ++i) s += static_cast<char>(v >> 8 * i);
+  return s;
+}
 
 struct Fixture {
   static constexpr u64 kCode = 0x100000, kStackTop = 0x300000, kData = 0x400000;

@@ -148,20 +148,11 @@ struct Loop {
   std::string here, there;  // bytes at kLoop and at kThere
 };
 const std::string kCount("\x48\xff\x04\x25\x00\x00\x40\x00", 8);  // inc qword [kCounter]
-std::string rel32(char opcode, u64 at, u64 to) {
-  const u32 v = static_cast<u32>(to - at - 5);
-  std::string s(1, opcode);
-  for (unsigned i = 0; i < 4; ++i) s += static_cast<char>(v >> 8 * i);
-  return s;
-}
+std::string rel32(char opcode, u64 at, u64 to) { return opcode + imm32(to - at - 5); }
 std::string jmp(u64 at, u64 to) { return rel32('\xe9', at, to); }
 std::string call(u64 at, u64 to) { return rel32('\xe8', at, to); }
 /// mov eax, to; jmp rax
-std::string jmp_register(u64 to) {
-  std::string s = "\xb8";
-  for (unsigned i = 0; i < 4; ++i) s += static_cast<char>(to >> 8 * i);
-  return s + "\xff\xe0";
-}
+std::string jmp_register(u64 to) { return "\xb8" + imm32(to) + "\xff\xe0"; }
 std::string call_register(u64 to) {
   std::string s = jmp_register(to);
   s.back() = '\xd0';

@@ -91,12 +91,10 @@ TEST_F(MemoryTest, WritingAPageWithCodeDropsTheCodeFirst) {
 }
 
 TEST_F(MemoryTest, WhoSaysWhatWasWrittenKeepsTheCode) {
-  const auto code = [this] { pages_.set(PageNumber{kFrameA >> 12}, PageTable::kHasCode); };
-  using Written = std::vector<std::pair<u64, u64>>;
-  code();
+  pages_.set(PageNumber{kFrameA >> 12}, PageTable::kHasCode);
   const u64 value = 0x1122334455667788;
   ASSERT_EQ(write_linear(*c_, kGva + 4, &value, 8, false), Outcome::Next);
-  EXPECT_EQ(code_.written, (Written{{kFrameA + 4, 8}}));
+  EXPECT_EQ(code_.written, (std::vector{std::pair<u64, u64>{kFrameA + 4, 8}}));
   EXPECT_FALSE(hit(kGva, Access::Write));
   BounceAccess a;
   ASSERT_EQ(bounce_begin(*c_, Seg::None, kGva + 8, 2, false, true, a), Outcome::Next);

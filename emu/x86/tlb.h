@@ -132,7 +132,7 @@ class Tlb {
   void drop_page(PageNumber page, Right keep);
   /// Enters a block into the current slot's jump cache.
   void install_jump(Bank bank, u64 rip, u64 host);
-  /// Empties the jump caches of all slots (a block died, or the mode that blocks were made for changed). flush_gva and
+  /// Empties the jump caches of all slots (many blocks died, or the mode that blocks were made for changed). flush_gva and
   /// the slot flushes drop jumps too: a jump cache entry is also a code translation.
   void flush_jumps();
   /// Takes `rip` alone out of all jump caches.

@@ -68,11 +68,11 @@ Outcome run(Vcpu& c, StringOp& op, bool memory_pair, Stop stop, Compared& r) {
   if (memory_pair) n = std::min(n, op.items_in_page(from));
   r.items = 0;
   if (n == 0) return Outcome::Next;
-  u8 *a = nullptr, *b = nullptr;
-  if (memory_pair) EXEC_TRY(op.source_host(from, a));
-  EXEC_TRY(op.source_host(to, b));
-  if ((memory_pair && !a) || !b) return Outcome::Next;
-  r = compare_run(op.size(), a, c.state().gpr[kRax], b, n, op.down(), stop);
+  Target a, b;
+  if (memory_pair) EXEC_TRY(op.host(from, Intent::Read, a));
+  EXEC_TRY(op.host(to, Intent::Read, b));
+  if ((memory_pair && !a.host) || !b.host) return Outcome::Next;
+  r = compare_run(op.size(), a.host, c.state().gpr[kRax], b.host, n, op.down(), stop);
   return Outcome::Next;
 }
 

@@ -61,15 +61,15 @@ Outcome move_run(StringOp& op, u64& items) {
   const u64 from = op.source_gva(), to = op.target_gva();
   items = std::min({op.items_in_page(from), op.items_in_page(to), op.count(), op.budget_items()});
   if (items == 0) return Outcome::Next;
-  u8 *source = nullptr, *target = nullptr;
-  EXEC_TRY(op.source_host(from, source));
-  EXEC_TRY(op.target_host(to, target));
-  if (!source || !target) {
+  Target source, target;
+  EXEC_TRY(op.host(from, Intent::Read, source));
+  EXEC_TRY(op.host(to, Intent::Write, target));
+  if (!source.host || !target.host) {
     items = 0;
     return Outcome::Next;
   }
-  host_movs(target, source, items, op.size(), op.down());
-  op.written(items);
+  host_movs(target.host, source.host, items, op.size(), op.down());
+  op.written(target, items);
   op.advance_source(items);
   op.advance_target(items);
   op.count_down(items);
@@ -89,14 +89,14 @@ Outcome store_run(Vcpu& c, StringOp& op, u64& items) {
   const u64 to = op.target_gva();
   items = std::min({op.items_in_page(to), op.count(), op.budget_items()});
   if (items == 0) return Outcome::Next;
-  u8* target = nullptr;
-  EXEC_TRY(op.target_host(to, target));
-  if (!target) {
+  Target target;
+  EXEC_TRY(op.host(to, Intent::Write, target));
+  if (!target.host) {
     items = 0;
     return Outcome::Next;
   }
-  host_stos(target, c.state().gpr[kRax], items, op.size(), op.down());
-  op.written(items);
+  host_stos(target.host, c.state().gpr[kRax], items, op.size(), op.down());
+  op.written(target, items);
   op.advance_target(items);
   op.count_down(items);
   return Outcome::Next;

@@ -62,29 +62,21 @@ class StringOp {
   }
   u64 budget_items() const { return std::max<u64>((kStringBudget - std::min(done_, kStringBudget)) / size_, 1); }
 
-  /// Host pointer of RAM for a run that starts at `gva`, or null: not RAM, or not canonical (the item path finds out).
-  Outcome source_host(u64 gva, u8*& out) {
-    Target t;
-    return host(gva, Intent::Read, t, out);
+  /// RAM for a run that starts at `gva`; `out.host` is null if it is not RAM, or not canonical (the item path finds
+  /// out). Who writes there calls written().
+  Outcome host(u64 gva, Intent intent, Target& out) {
+    const Access access = intent == Intent::Write ? Access::Write : Access::Read;
+    out = {.host = c_.tlb().lookup(tlb_bank(s_.mode), gva, 1, access)};
+    if (out.host || !is_canonical(gva)) return Outcome::Next;
+    return translate(c_, gva, intent, false, out, OldCode::Kept);
   }
-  /// The same for writing: written() is due.
-  Outcome target_host(u64 gva, u8*& out) { return host(gva, Intent::Write, target_, out); }
-  /// `items` from where target_host() led to have been written, in the direction of work.
-  void written(u64 items) {
-    Target t = target_;
-    if (down()) t.gpa = Gpa{t.gpa.v - (items - 1) * size_};
-    code_written(c_, t, items * size_);
+  /// `items` from `start` on, as host() found it, have been written, in the direction of work.
+  void written(Target start, u64 items) {
+    if (down()) start.gpa = Gpa{start.gpa.v - (items - 1) * size_};
+    code_written(c_, start, items * size_);
   }
 
  private:
-  Outcome host(u64 gva, Intent intent, Target& t, u8*& out) {
-    t = {};
-    out = c_.tlb().lookup(tlb_bank(s_.mode), gva, 1, intent == Intent::Write ? Access::Write : Access::Read);
-    if (out || !is_canonical(gva)) return Outcome::Next;
-    EXEC_TRY(translate(c_, gva, intent, false, t, OldCode::Kept));
-    out = t.mmio ? nullptr : t.host;
-    return Outcome::Next;
-  }
   void step(unsigned reg, u64 items) {
     const u64 bytes = items * size_;
     set_gpr(s_, reg, address_, s_.gpr[reg] + (down() ? -bytes : bytes));
@@ -97,7 +89,6 @@ class StringOp {
   Seg seg_;
   u8 rep_;
   bool bulk_ = false;
-  Target target_;  // of the run under way
   u64 done_ = 0;
 };
 
