@@ -199,8 +199,9 @@ bool BeatThread::settled(const Peer& p) const {
 }
 
 std::string BeatThread::unsettled() {
+  // A peer that is lost or gone but not yet reported would pass for settled.
   for (const Peer& p : peers_)
-    if (!settled(p)) return core_.table.name(p.node);
+    if (core_.table.state(p.node) != PeerState::Up || !settled(p)) return core_.table.name(p.node);
   return {};
 }
 
