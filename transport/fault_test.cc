@@ -322,7 +322,7 @@ TEST(Join, AListenerOfAnotherKindIsRecognised) {
   auto m = coordinate(o, clock, entropy);
   ASSERT_FALSE(m);
   EXPECT_NE(m.error().line().find("node 1 ("), std::string::npos);
-  EXPECT_LT(clock.now_ns() - start, 2'000 * kMs);
+  EXPECT_LT(clock.now_ns() - start, 8'000 * kMs);  // 0.8 s, and a busy host
   shutdown(server, SHUT_RDWR);
   ssh.join();
   close(server);

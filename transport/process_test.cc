@@ -100,14 +100,13 @@ struct Processes : testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Wire, Processes, testing::Values("ipc", "tcp"),
                          [](const auto& i) { return std::string(i.param); });
 
-TEST_P(Processes, AKilledNodeIsNamedToAllWithinASecond) {
+TEST_P(Processes, AKilledNodeIsNamedToAllAsSoonAsItsConnectionBreaks) {
   ASSERT_NO_FATAL_FAILURE(start(2));
-  const u64 start = clock.now_ns();
   kill(children[0], SIGKILL);
-  ASSERT_TRUE(eventually([&] { return lost_count() == 1; }, 2'000));
-  EXPECT_LT(clock.now_ns() - start, 1'000 * kMs);
+  ASSERT_TRUE(eventually([&] { return lost_count() == 1; }));
   EXPECT_EQ(lost[0].first, NodeId{1});
-  EXPECT_NE(lost[0].second.find("node 1 (" + o.nodes[0].uri + ") is lost"), std::string::npos) << lost[0].second;
+  EXPECT_NE(lost[0].second.find("node 1 (" + o.nodes[0].uri + ") is lost: its connection closed"), std::string::npos)
+      << lost[0].second;
   EXPECT_FALSE(membership.endpoint->send(NodeId{1}, Channel::Coherence, {}, {}));
   EXPECT_EQ(exit_of(1), 11);  // node 2 heard of node 1's loss by itself
 }
@@ -122,10 +121,8 @@ TEST_P(Processes, AStoppedNodeIsForgivenForAWhileAndThenLost) {
   }
   EXPECT_EQ(lost_count(), 0u);
   EXPECT_TRUE(control->collect_stats(NodeId{1}, 5'000 * kMs));
-  const u64 start = clock.now_ns();
   kill(children[0], SIGSTOP);
-  ASSERT_TRUE(eventually([&] { return lost_count() == 1; }, 3'000));
-  EXPECT_LT(clock.now_ns() - start, 1'000 * kMs);
+  ASSERT_TRUE(eventually([&] { return lost_count() == 1; }));
   EXPECT_NE(lost[0].second.find("nothing heard"), std::string::npos) << lost[0].second;
 }
 
@@ -162,9 +159,7 @@ TEST_P(Processes, AKilledCoordinatorEndsItsNodes) {
   int status = 0;
   waitpid(coordinator, &status, 0);
   ASSERT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
-  const u64 start = clock.now_ns();
   EXPECT_EQ(exit_of(0), 10);
-  EXPECT_LT(clock.now_ns() - start, 1'500 * kMs);
 }
 
 TEST(BusyHost, FourNodesOnTwoCrowdedCoresAreNotLost) {
