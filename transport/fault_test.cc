@@ -104,7 +104,7 @@ TEST(Injection, AMissingFrameLosesThePeer) {
   });
   Injector in(c.addresses[0].channel[static_cast<usize>(Channel::Io)]);
   in.send({frame(kMachine, 1, Channel::Io, 0, 10)});
-  EXPECT_TRUE(eventually([&] { return lost == 1; }, 1000)) << lost;
+  EXPECT_TRUE(eventually([&] { return lost == 1; })) << lost;
   EXPECT_FALSE(c[0].send(NodeId{1}, Channel::Control, {}, {}));
 }
 
@@ -227,7 +227,7 @@ TEST_P(BadNode, IsNamedInTimeAndTheGoodOneIsTold) {
 /// What comes next within three seconds. That the connection was made wakes next() too, and is no event.
 std::optional<RendezvousCaller::Event> next_event(RendezvousCaller& caller) {
   std::optional<RendezvousCaller::Event> e;
-  eventually([&] { return (e = caller.next(50)).has_value(); }, 3000);
+  eventually([&] { return (e = caller.next(50)).has_value(); });
   return e;
 }
 

@@ -23,7 +23,7 @@ inline std::string text(Bytes b) { return {reinterpret_cast<const char*>(b.data(
 
 /// Waits for at most `ms` until f() is true; returns whether it became so.
 template <class F>
-bool eventually(F&& f, int ms = 5000) {
+bool eventually(F&& f, int ms = 20'000) {
   for (int i = 0; i < ms; ++i) {
     if (f()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
