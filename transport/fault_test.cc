@@ -94,17 +94,21 @@ TEST(Injection, EveryKindOfBadFrameIsCountedAndHarmsNobody) {
   EXPECT_EQ(lost, 0);
 }
 
-TEST(Injection, AMissingFrameLosesThePeer) {
-  std::atomic<int> lost{0};
+TEST(Injection, AMissingFrameLosesThePeerAndWhatItSaysAfterwardsIsLate) {
+  std::atomic<int> lost{0}, heard{0};
   Cluster c(2, "ipc", [&](EndpointOptions& o) {
     if (o.self.v == 0)
       o.events.lost = [&](NodeId n, const std::string& why) {
         lost += n == NodeId{1} && why.find("8 frames missing on the io channel") != std::string::npos ? 1 : 1000;
       };
   });
+  c[0].set_handler(Channel::Io, [&](NodeId, Bytes, Bytes) { ++heard; });
   Injector in(c.addresses[0].channel[static_cast<usize>(Channel::Io)]);
   in.send({frame(kMachine, 1, Channel::Io, 0, 10)});
   EXPECT_TRUE(eventually([&] { return lost == 1; })) << lost;
+  in.send({frame(kMachine, 1, Channel::Io, 0, 11)});
+  EXPECT_TRUE(eventually([&] { return c[0].stats().drops[static_cast<usize>(Drop::Late)] == 1; }));
+  EXPECT_EQ(heard, 0);
   EXPECT_FALSE(c[0].send(NodeId{1}, Channel::Control, {}, {}));
 }
 

@@ -44,6 +44,26 @@ TEST(Handshake, FeaturesMeetAndTheMissingOnesAreNamed) {
   EXPECT_EQ(missing_features({0x1}, {}, {}), "feature 0.0");
   const std::string many = missing_features({~0u}, {}, name);
   EXPECT_NE(many.find("and 20 more"), std::string::npos) << many;
+  const std::string all = missing_features({0xfff}, {}, name);  // as many as are named
+  EXPECT_EQ(all.find("more"), std::string::npos) << all;
+}
+
+TEST(Handshake, GreetingsAreJudged) {
+  WaitingOptions o;
+  const auto taken = [&](u32 node, u32 nodes, usize nonce_bytes = sizeof(Nonce)) {
+    wire::Hello hello;
+    hello.set_node(node);
+    hello.set_nodes(nodes);
+    hello.set_nonce(std::string(nonce_bytes, 'n'));
+    return !judge_hello(o, "node 1", hello);
+  };
+  EXPECT_TRUE(taken(1, 2));
+  EXPECT_TRUE(taken(kNodesMax - 1, kNodesMax));
+  EXPECT_FALSE(taken(1, kNodesMax + 1));
+  EXPECT_FALSE(taken(0, 2));
+  EXPECT_FALSE(taken(2, 2));
+  EXPECT_FALSE(taken(1, 1));
+  EXPECT_FALSE(taken(1, 2, sizeof(Nonce) - 1));
 }
 
 TEST(Handshake, OffersAreJudged) {
