@@ -82,7 +82,8 @@ struct Block {
   explicit Block(std::pmr::memory_resource* memory = std::pmr::get_default_resource())
       : insns(memory), colds(memory), execs(memory), links(memory) {}
   BlockKey key;
-  u8* code = nullptr;  // writable view; also the entry point
+  u8* code = nullptr;   // writable view; also the entry point
+  u8* entry = nullptr;  // where links lead: `code`, or what looks at the second page first (Emitter::emit_guard)
   u32 size = 0;
   u32 cold = 0;  // offset of the out-of-line part
   u16 guest_bytes = 0;
@@ -90,7 +91,7 @@ struct Block {
   u16 counted = 0;  // first instruction at which VcpuState::instructions has all of them
   bool dead = false;
   bool hinted = false;  // made as hot code (hints.h)
-  PageNumber pages[2];  // pages[1] only if the last instruction crosses
+  PageNumber pages[2];  // pages[1] only of an instruction over a page end, which is a block of its own
   unsigned page_count = 1;
   std::pmr::vector<InsnRecord> insns;
   std::pmr::vector<ColdRecord> colds;

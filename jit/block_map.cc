@@ -55,7 +55,7 @@ void BlockMap::link(Link& l, Block& target) {
   l.to = &target;
   l.next = target.incoming;
   target.incoming = &l;
-  patch(l.rel32, target.code);
+  patch(l.rel32, target.entry);
 }
 
 /// Its own links stay: where they lead is as right as it was.

@@ -1,8 +1,9 @@
 // Control transfer: direct jumps (linked inside a guest page), indirect jumps and returns (jump cache), polls.
 //
 // A direct jump inside its guest page is patched to the target block: whoever runs the one has the right to run the
-// other. A jump to another page goes through the jump cache, whose entries are translations like those of the TLB: they
-// go when the mapping or the page goes. So no link has ever to be found because of a CR3 write or an INVLPG.
+// other (but for an instruction that goes on in the next page, which asks the jump cache: emit_guard). A jump to
+// another page goes through the jump cache, whose entries are translations like those of the TLB: they go when the
+// mapping or the page goes. So no link has ever to be found because of a CR3 write or an INVLPG.
 //
 // Calls and returns use the host's own, for its predictor's sake (returns.h).
 //
@@ -62,9 +63,8 @@ u32 Emitter::kind_of(u64 rip) const {
   return (block_.key.kind & kShortRanges) && options_.turns == 1 && rip <= rip_ ? kShortRanges : kPlain;
 }
 
-/// Jumps to (or calls, for the return stack) the block at `rip`.
-void Emitter::transfer(u64 rip, bool call) {
-  if (same_page(rip)) return link_to(rip, call ? u32{kPlain} : kind_of(rip), call ? Jump::Call : Jump::Jmp);
+/// Compares: equal if the jump cache has `rip`. Returns the offset of its place.
+i32 Emitter::compare_cached(u64 rip) {
   const i32 slot = off_jumps(bank()) + static_cast<i32>(jump_index(rip) * sizeof(JumpCacheEntry));
   const HostMem key = gs_at(slot + static_cast<i32>(offsetof(JumpCacheEntry, rip)));
   if (HostAsm::fits32(rip)) {
@@ -73,6 +73,28 @@ void Emitter::transfer(u64 rip, bool call) {
     a_.mov_imm(RAX, rip);
     a_.op_rm(0x39, RAX, key, true);
   }
+  return slot;
+}
+
+/// Where links to an instruction over a page end lead: who may run what is before it need not have its second page, or
+/// not the same. The jump cache has it as long as both translations hold (Tlb::install_jump); else the dispatcher
+/// looks.
+u8* Emitter::emit_guard() {
+  u8* const entry = a_.here();
+  compare_cached(block_.key.rip);
+  HostAsm::bind(a_.jcc(Cond::E), block_.code);
+  Cold c{Cold::Indirect};
+  c.recipe = block_.key.flags;
+  save_cold(c);
+  a_.mov_imm(kT0, block_.key.rip);
+  a_.jmp_to(stubs_.exit_indirect);
+  return entry;
+}
+
+/// Jumps to (or calls, for the return stack) the block at `rip`.
+void Emitter::transfer(u64 rip, bool call) {
+  if (same_page(rip)) return link_to(rip, call ? u32{kPlain} : kind_of(rip), call ? Jump::Call : Jump::Jmp);
+  const i32 slot = compare_cached(rip);
   Cold c{call ? Cold::IndirectCall : Cold::Indirect};
   c.from = a_.jcc(Cond::NE);
   c.value = rip;

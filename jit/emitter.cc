@@ -89,8 +89,9 @@ bool Emitter::emit() {
   emit_side_exits();
   block_.cold = a_.size();
   block_.colds.reserve(colds_.size());
-  if (a_.short_of(colds_.size() * 160 + (options_.turns > 1 ? 2 * kMaxTurns * 64 : 0))) return false;
+  if (a_.short_of((colds_.size() + 1) * 160 + (options_.turns > 1 ? 2 * kMaxTurns * 64 : 0))) return false;
   emit_cold();
+  block_.entry = block_.page_count == 2 && block_.key.kind == kPlain ? emit_guard() : block_.code;
   block_.size = a_.size();
   return true;
 }

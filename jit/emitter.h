@@ -162,6 +162,8 @@ class Emitter {
   void exit_to(u64 rip);  // direct jump to a known address
   u32 kind_of(u64 rip) const;
   void transfer(u64 rip, bool call);
+  i32 compare_cached(u64 rip);
+  u8* emit_guard();
   bool same_page(u64 rip) const;
   void poll(u64 rip, u64 recipe = 0);
   enum class Jump : u8 { Jmp, Call, Conditional };

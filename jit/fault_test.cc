@@ -39,6 +39,40 @@ TEST(Jit, AlignmentBeforePageFaults) {
   }
 }
 
+// What lies beyond the limit of CS cannot be fetched (SDM Vol. 3A, 5.3), whatever was translated under another limit.
+GUEST(to_the_limit, ".code32\nmov $1,%eax\nmov $2,%ecx\nhlt\n.code64\n")
+TEST(Jit, NothingIsFetchedBeyondTheLimitOfCs) {
+  struct Case {
+    u32 last;     // offset of the last byte in CS
+    u64 done;     // instructions before the fault, or HLT
+    u64 stopped;  // offset of the instruction that does not run
+  };
+  constexpr Case kCases[] = {{9, 2, 10},  {8, 1, 5},  {4, 1, 5}, {3, 0, 0},
+                             {10, 3, 11}, {9, 2, 10}, {5, 1, 5}, {0, 0, 0}};
+  for (const bool one : {false, true}) {
+    EngineOptions o;
+    o.one_insn_per_block = one;
+    Fixture f(o);
+    LOAD(f, to_the_limit);
+    VcpuState& s = f.vcpu->state();
+    for (const Case& test : kCases) {
+      s.seg[1] = {0, static_cast<u32>(Fixture::kCode + test.last), 8, 0xc09b};
+      update_mode(s);
+      s.rip = Fixture::kCode;
+      s.instructions = 0;
+      s.gpr[0] = s.gpr[1] = 0;
+      s.exception = {};
+      const bool all = test.stopped == 11;
+      ASSERT_EQ(f.run(), all ? Outcome::Halt : Outcome::Fault) << test.last;
+      EXPECT_TRUE(all || s.exception.vector == Vector::GP) << test.last;
+      EXPECT_EQ(s.rip, Fixture::kCode + test.stopped) << test.last;
+      EXPECT_EQ(s.instructions, test.done) << test.last;
+      EXPECT_EQ(s.gpr[0], test.done > 0) << test.last;
+      EXPECT_EQ(s.gpr[1], test.done > 1 ? 2u : 0u) << test.last;
+    }
+  }
+}
+
 // Direct branches at the end of what is canonical: over it, and up to it.
 GUEST(hole_jmp, "jmp .+0x80\n")
 GUEST(hole_jcc, "cmp %eax,%eax\nmov $3,%ecx\nje .+0x80\n")

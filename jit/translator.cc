@@ -110,8 +110,8 @@ Outcome Translator::find(Runner& r, u32 kind, u64 flags, Block*& out) {
     {
       const std::lock_guard lock(mutex_);
       out = map_.find(key);
-      if (out) return Outcome::Next;
     }
+    if (out) return check_found(r, out);
     if (!ready_code_page(r.c, page_of(t.gpa))) {
       if (s.exit_request.load(std::memory_order_relaxed)) return Outcome::Next;
       continue;
@@ -120,10 +120,32 @@ Outcome Translator::find(Runner& r, u32 kind, u64 flags, Block*& out) {
   }
 }
 
+/// What a block's key does not say and lift() has looked at: the limit of CS and the second page of its instruction. A
+/// block for which they do not hold is a fault, or dies and is null.
+Outcome Translator::check_found(Runner& r, Block*& found) {
+  const VcpuState& s = r.c.state();
+  Block& b = *found;
+  const u64 cs_limit = s.seg[static_cast<unsigned>(Seg::Cs)].limit;
+  if ((s.mode & Mode::kSegments) && s.rip + b.guest_bytes > cs_limit + 1) return raise_gp(r.c);
+  if (b.page_count == 1) return Outcome::Next;
+  const bool bits64 = (s.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
+  const u64 linear = b.key.cs_base + s.rip, second = (linear & ~kPageMask) + kPageSize;
+  Target t;
+  if (const Outcome o = translate(r.c, bits64 ? second : static_cast<u32>(second), Intent::Fetch, false, t);
+      o != Outcome::Next)
+    return o;
+  if (!t.mmio && page_of(t.gpa) == b.pages[1]) return Outcome::Next;
+  const std::lock_guard lock(mutex_);
+  map_.kill(b);
+  announce_deaths();
+  found = nullptr;
+  return Outcome::Next;
+}
+
 /// Makes the block, or leaves `out` null when something moved meanwhile and the dispatcher has to look again.
 Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target& first, Block*& out) {
   std::unique_lock lock(mutex_);
-  if ((out = map_.find(key))) return Outcome::Next;
+  if (map_.find(key)) return Outcome::Next;  // another vCPU has made it
   if (static_cast<usize>(cache_.end() - cache_.next()) <= kReserve) {
     lock.unlock();
     evict_all(r);

@@ -49,6 +49,7 @@ class Translator final : public x86::Engine {
   Runner& runner(x86::Vcpu& c);
   void start(Runner& r);
   x86::Outcome find(Runner& r, u32 kind, u64 flags, Block*& out);
+  x86::Outcome check_found(Runner& r, Block*& found);
   x86::Outcome translate_block(Runner& r, const BlockKey& key, const x86::Target& first, Block*& out);
   Block* emit_block(const BlockKey& key, Lifted& lifted, bool hot);
   bool ready_code_page(x86::Vcpu& c, PageNumber page);

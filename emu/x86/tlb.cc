@@ -210,6 +210,7 @@ void Tlb::flush_slot_gva(Slot& slot, u64 gva) {
       drop_jumps_of_large(slot, bank, gva);
     } else {
       drop_jumps_of_page(slot, bank, gva);
+      drop_jumps_into_page(slot, bank, gva);
     }
   }
 }

@@ -132,8 +132,8 @@ class Tlb {
   void drop_page(PageNumber page, Right keep);
   /// Enters a block into the current slot's jump cache.
   void install_jump(Bank bank, u64 rip, u64 host);
-  /// Empties the jump caches of all slots (many blocks died, or the mode that blocks were made for changed). flush_gva and
-  /// the slot flushes drop jumps too: a jump cache entry is also a code translation.
+  /// Empties the jump caches of all slots (many blocks died, or the mode that blocks were made for changed). flush_gva
+  /// and the slot flushes drop jumps too: a jump cache entry is also a code translation.
   void flush_jumps();
   /// Takes `rip` alone out of all jump caches.
   void drop_jump(u64 rip);
@@ -183,6 +183,7 @@ class Tlb {
   template <typename Goes>
   static void drop_jumps(Slot& slot, unsigned bank, u32 first, u32 last, Goes&& goes);
   void drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva);
+  void drop_jumps_into_page(Slot& slot, unsigned bank, u64 gva);
   void drop_jumps_of_large(Slot& slot, unsigned bank, u64 gva);
   Slot* find(u16 pcid);
   // Reverse map: entries of one page form a chain, so that losing a page costs what it is worth. Flushes only clear

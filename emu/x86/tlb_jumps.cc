@@ -6,6 +6,13 @@
 #include "emu/x86/tlb.h"
 
 namespace pangea::x86 {
+namespace {
+/// The last bytes at which an instruction can begin and go on in the next page (SDM Vol. 2, 2.3.11: 15 bytes at most).
+constexpr u64 kStraddle = 14;
+/// Bytes at `rip` may be in the page of `rip + kStraddle`, too. Whether they are nobody here knows.
+bool may_straddle(u64 rip) { return (rip & kPageMask) > kPageMask - kStraddle; }
+}  // namespace
+
 /// Empties those of the places [first, last) for whose RIP `goes` says so.
 template <typename Goes>
 void Tlb::drop_jumps(Slot& slot, unsigned bank, u32 first, u32 last, Goes&& goes) {
@@ -23,11 +30,11 @@ void Tlb::drop_jumps(Slot& slot, unsigned bank, u32 first, u32 last, Goes&& goes
 void Tlb::drop_jumps_of_large(Slot& slot, unsigned bank, u64 gva) {
   const auto half = static_cast<unsigned>(gva >> 63);
   u64 &low = slot.jump_low[bank][half], &high = slot.jump_high[bank][half];
-  if (low > high || gva >> 30 < low >> 30 || gva >> 30 > high >> 30) return;
+  if (low > high || gva >> 30 < low >> 30 || gva >> 30 > (high + kStraddle) >> 30) return;
   slot.forget_jump_range(bank, half);
   drop_jumps(slot, bank, 0, kJumpEntries, [&](u64 rip) {
     if (rip >> 63 != half) return false;
-    if ((rip ^ gva) >> 30 == 0) return true;
+    if ((rip ^ gva) >> 30 == 0 || ((rip + kStraddle) ^ gva) >> 30 == 0) return true;
     low = std::min(low, rip);
     high = std::max(high, rip);
     return false;
@@ -45,8 +52,11 @@ void Tlb::install_jump(Bank which, u64 rip, u64 host) {
   high = std::max(high, rip);
   const u32 i = (rip >> kPageShift) & (kTlbEntries - 1);
   slot.jump_pages[bank][i >> 6] |= u64{1} << (i & 63);
-  const TlbEntry& e = current_->entries[bank][i];
-  if (e.tag_read != (rip & ~kPageMask) || !(e.flags & kTlbGlobal)) slot.jumps_local[bank] = true;
+  const auto global = [&](u64 gva) {
+    const TlbEntry& e = current_->entries[bank][(gva >> kPageShift) & (kTlbEntries - 1)];
+    return e.tag_read == (gva & ~kPageMask) && (e.flags & kTlbGlobal);
+  };
+  if (!global(rip) || (may_straddle(rip) && !global(rip + kStraddle))) slot.jumps_local[bank] = true;
 }
 
 void Tlb::flush_slot_jumps(Slot& slot, unsigned bank) {
@@ -68,6 +78,16 @@ void Tlb::drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva) {
   // All pages that share the filter's bit go, so that the bit is exact again.
   drop_jumps(slot, bank, first, first + static_cast<u32>(kPageSize),
              [&](u64 rip) { return ((rip >> kPageShift) & (kTlbEntries - 1)) == page; });
+}
+
+/// The instructions that may go on in the page of `gva`.
+void Tlb::drop_jumps_into_page(Slot& slot, unsigned bank, u64 gva) {
+  const u64 before = (gva & ~kPageMask) - kPageSize;
+  const u32 page = (before >> kPageShift) & (kTlbEntries - 1);
+  if (!((slot.jump_pages[bank][page >> 6] >> (page & 63)) & 1)) return;
+  const u32 first = jump_index(before) & ~static_cast<u32>(kPageMask);
+  drop_jumps(slot, bank, first, first + static_cast<u32>(kPageSize),
+             [&](u64 rip) { return (rip & ~kPageMask) == before && may_straddle(rip); });
 }
 
 void Tlb::flush_jumps() {

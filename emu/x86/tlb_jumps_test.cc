@@ -79,6 +79,42 @@ TEST_F(TlbJumpsTest, GoPageByPage) {
   }
 }
 
+TEST_F(TlbJumpsTest, IntoAPageGoWithIt) {
+  constexpr u64 kNext = kLow + kPageSize;
+  const u64 last = kNext - 1, earliest = kNext - 14, whole = kNext - 15;  // instructions of 2, 15 and 15 bytes
+  for (const u64 rip : {last, earliest, whole}) jump(rip);
+  tlb_->flush_gva(kNext + 0x800, false);
+  EXPECT_FALSE(has(last));
+  EXPECT_FALSE(has(earliest));
+  EXPECT_TRUE(has(whole));
+  jump(last);
+  tlb_->flush_gva(kNext + kPageSize, false);
+  tlb_->flush_gva(kLow - kPageSize, false);
+  EXPECT_TRUE(has(last));
+  // A large page, and in another GiB.
+  put(kLow + kGiB, kTlbLarge);
+  jump(kLow + kGiB - 14);
+  jump(kLow + kGiB - 15);
+  tlb_->flush_gva(kLow + kGiB, false);
+  EXPECT_FALSE(has(kLow + kGiB - 14));
+  EXPECT_TRUE(has(kLow + kGiB - 15));
+}
+
+TEST_F(TlbJumpsTest, IntoAPageThatIsNotGlobalGoWithTheAddressSpace) {
+  put(kLow, kTlbGlobal);
+  jump(kLow + kPageSize - 15);
+  tlb_->flush_current(true);
+  EXPECT_TRUE(has(kLow + kPageSize - 15));
+  put(kLow + kPageSize, kTlbGlobal);
+  jump(kLow + kPageSize - 1);
+  tlb_->flush_current(true);
+  EXPECT_TRUE(has(kLow + kPageSize - 1));
+  put(kLow + kPageSize);
+  jump(kLow + kPageSize - 1);
+  tlb_->flush_current(true);
+  EXPECT_FALSE(has(kLow + kPageSize - 1));
+}
+
 TEST_F(TlbJumpsTest, TheFirstAndTheLastPlaceAreEmptiedToo) {
   for (const u32 place : {u32{0}, kJumpEntries - 1}) {
     u64 rip = kLow;
