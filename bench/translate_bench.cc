@@ -94,5 +94,23 @@ void rewrite(benchmark::State& state) {
   }
 }
 BENCHMARK(rewrite)->ArgName("nothing_beside_block_page")->DenseRange(kNothing, kWholePage);
+
+/// A thousand turns of a small loop, of which so many bytes are before a page end: none, those of its first
+/// instruction, and one more, so that its second instruction has a translation in each page.
+void page_end(benchmark::State& state) {
+  constexpr u8 kLoop[] = {0x01, 0xc3, 0x81, 0xc6, 1, 0, 0, 0, 0xff, 0xc9, 0x75, 0xf4, 0xf4};
+  // add ebx, eax; add esi, 1 (imm32); dec ecx; jnz back; hlt
+  Fixture f;
+  const u64 at = Fixture::kCode + kPageSize - static_cast<u64>(state.range(0));
+  f.load(kLoop, sizeof kLoop, at);
+  x86::VcpuState& s = f.vcpu->state();
+  for (auto _ : state) {
+    s.gpr[1] = 1000;
+    s.rip = at;
+    if (f.run() != x86::Outcome::Halt) return state.SkipWithError("the guest code did not reach its end");
+  }
+  state.SetItemsProcessed(1000 * state.iterations());
+}
+BENCHMARK(page_end)->ArgName("bytes_before")->Arg(0)->Arg(2)->Arg(3);
 }  // namespace
 }  // namespace pangea::jit
