@@ -52,6 +52,7 @@ void BlockMap::insert(Block& b) {
 void BlockMap::link(Link& l, Block& target) {
   PANGEA_ASSERT(!target.dead);
   if (l.to) return;  // another vCPU came the same way
+  if (page_of(at(l.rel32)->key.gpa) != page_of(target.key.gpa)) return;
   l.to = &target;
   l.next = target.incoming;
   target.incoming = &l;
@@ -115,13 +116,14 @@ void BlockMap::kill_cold(Gpa first, Gpa last) {
     if (!b->hinted && b->key.gpa.v >= first.v && b->key.gpa.v < last.v) kill(*b);
 }
 
-Block* BlockMap::by_host(u64 pc) const {
-  const u8* w = cache_.writable(reinterpret_cast<const u8*>(pc));
+Block* BlockMap::by_host(u64 pc) const { return at(cache_.writable(reinterpret_cast<const u8*>(pc))); }
+
+Block* BlockMap::at(const u8* code) const {
   const auto it =
-      std::upper_bound(all_.begin(), all_.end(), w, [](const u8* p, const Block* b) { return p < b->code; });
+      std::upper_bound(all_.begin(), all_.end(), code, [](const u8* p, const Block* b) { return p < b->code; });
   if (it == all_.begin()) return nullptr;
   Block* b = *std::prev(it);
-  return w < b->code + b->size ? b : nullptr;
+  return code < b->code + b->size ? b : nullptr;
 }
 
 void BlockMap::clear() {

@@ -20,7 +20,8 @@ class BlockMap {
   Block& make();
   /// Takes a finished block in.
   void insert(Block& block);
-  /// Patches `link` to `target`, which lives (asserted).
+  /// Patches `link` to `target`, which lives (asserted), unless the page of guest code has become another between the
+  /// two: who comes that way later need not have that page.
   void link(Link& link, Block& target);
   /// RIPs at which blocks have died since the last call.
   std::vector<u64> take_dead() { return std::exchange(dead_, {}); }
@@ -49,6 +50,7 @@ class BlockMap {
     std::vector<Block*> blocks;
     u64 pieces = 0;  // a bit for each 64 bytes: blocks may have been made from some of them
   };
+  Block* at(const u8* code) const;  // writable view
   CodeCache& cache_;
   KeyIndex by_key_;
   std::unordered_map<u64, OfPage> by_page_;

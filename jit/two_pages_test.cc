@@ -67,6 +67,31 @@ TEST_P(TwoPages, ASecondPageThatIsGoneFaultsAtTheInstruction) {
   }
 }
 
+// Code that gives its own page another frame, RSI, and makes the TLB look at the page table again (RDI is in the same
+// place of it), in between two blocks of that page. SDM Vol. 3A, 4.10.2.3: until INVLPG either frame will do. After it
+// the one must not lead to the other.
+GUEST(moves_itself, "mov %rsi,0x4008\nmov (%rdi),%eax\njmp 1f\n.skip 8\n1: mov $1,%ebx\n")
+GUEST(moved, "mov $2,%ebx\n")
+TEST(TwoFrames, OneIsNotLinkedToTheOther) {
+  Fixture f;
+  f.load(guest_moves_itself, static_cast<usize>(guest_end_moves_itself - guest_moves_itself), kSecond);
+  const u64 behind_the_jump = static_cast<u64>(guest_end_moves_itself - guest_moves_itself) - 6;
+  f.load(guest_moved, static_cast<usize>(guest_end_moved - guest_moved), kOther + behind_the_jump);
+  VcpuState& s = f.vcpu->state();
+  const auto run = [&](u64 entry) {
+    f.put64(0x4008, kSecond | 7);
+    f.vcpu->tlb().flush_gva(kSecond, false);
+    s.rip = kSecond;
+    s.gpr[6] = entry;
+    s.gpr[7] = kSecond + kTlbEntries * kPageSize;
+    EXPECT_EQ(f.run(), Outcome::Halt);
+    return s.gpr[3];
+  };
+  EXPECT_EQ(run(kOther | 7), 2u);
+  EXPECT_EQ(run(kSecond | 7), 1u);
+  EXPECT_EQ(run(kOther | 7), 1u) << "linked now, and the TLB is not asked";
+}
+
 // Two page tables, under which the second page and a page of data differ, by turns: RSI and RDI.
 GUEST(by_turns,
       "mov $20,%ecx\nmov $7,%edx\n"
