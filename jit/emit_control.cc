@@ -148,9 +148,11 @@ void Emitter::do_Jcc(const Insn& i) {
   } else {
     const Flags at_branch = flags_;
     u8* there = a_.jcc(loop ? otherwise : cond);
+    check_limit(straight);
     exit_to(straight);
     a_.bind_here(there);
     flags_ = at_branch;
+    check_limit(aside);
     exit_to(aside);
   }
   end_block();
@@ -158,7 +160,9 @@ void Emitter::do_Jcc(const Insn& i) {
 
 void Emitter::do_JmpRel(const Insn& i) {
   if (next_turn()) return;
-  exit_to(truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0}));
+  const u64 target = truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0});
+  check_limit(target);
+  exit_to(target);
   end_block();
 }
 
@@ -169,6 +173,7 @@ void Emitter::do_CallRel(const Insn& i) {
     emit_bad_target();
     return end_block();
   }
+  check_limit(target);
   push_return(bytes);
   to_memory();
   end_block();
@@ -210,10 +215,8 @@ void Emitter::do_Loop(const Insn& i) {
   not_taken[1] = a_.jcc(Cond::E);
   flags_ = Flags::Memory;
   recipe_ = {};
-  if (bad_target(target)) {  // the count is as before
-    a_.lea(RAX, at(RCX, 1), i.addrsize == 8);
-    write_guest(1, RAX, i.addrsize);
-  }
+  if (bad_target(target)) uncount_turn(i);
+  check_limit(target, &i);
   exit_to(target);
   for (u8* p : not_taken)
     if (p) a_.bind_here(p);
@@ -222,12 +225,19 @@ void Emitter::do_Loop(const Insn& i) {
   end_block();
 }
 
+/// A LOOP that faults: the count is as before.
+void Emitter::uncount_turn(const Insn& loop) {
+  a_.lea(RAX, at(RCX, 1), loop.addrsize == 8);
+  write_guest(1, RAX, loop.addrsize);
+}
+
 void Emitter::do_Jrcxz(const Insn& i) {
   const u64 target = truncate_ip(next_rip() + i.imm) & (i.opsize == 2 ? 0xffff : ~u64{0});
   to_memory();
   if (i.addrsize == 2) a_.b(0x66);
   a_.op_rr(0x85, RCX, RCX, i.addrsize == 8);
   u8* fall = a_.jcc(Cond::NE);
+  check_limit(target);
   exit_to(target);
   a_.bind_here(fall);
   exit_to(next_rip());

@@ -5,8 +5,9 @@
 namespace pangea::jit {
 using namespace x86;
 
-/// A branch of 64-bit code to an address that is not canonical: #GP(0) at the branch, nothing has changed. (What runs
-/// into such an address without a branch faults there.) SDM Vol. 2A, CALL and JMP; Vol. 2B, RET.
+/// A branch of 64-bit code to an address that is not canonical, or of other code beyond the limit of CS: #GP(0) at the
+/// branch, nothing has changed. (What runs into such an address without a branch faults there.) SDM Vol. 2A, CALL, Jcc
+/// and JMP; Vol. 2B, RET.
 ///
 /// A RET that is predicted would pay too much for the check: RAX tells where it is until the target has been found, and
 /// Translator::enter looks at what was not found.
@@ -26,6 +27,18 @@ void Emitter::emit_bad_target() {
   a_.call_to(stubs_.exec);
 }
 
+/// Before a direct branch that is taken, with the flags in memory. Where the limit matters every block is one
+/// instruction, which returns to the dispatcher. `counted`: a LOOP that has taken its turn off the count.
+void Emitter::check_limit(u64 rip, const Insn* counted) {
+  if (!limited() || rip == next_rip()) return;
+  to_memory();
+  a_.alu_mem_imm(Alu::Cmp, gs_at(kOffCsLimit), static_cast<i32>(rip), false);
+  u8* const within = a_.jcc(Cond::AE);
+  if (counted) uncount_turn(*counted);
+  emit_bad_target();
+  a_.bind_here(within);
+}
+
 /// Compares: above if kT0 is not canonical.
 void Emitter::test_target() {
   a_.mov(RAX, kT0);
@@ -36,8 +49,11 @@ void Emitter::test_target() {
 
 /// kT0 is the target of an indirect branch that has not changed anything yet; the flags are in memory.
 void Emitter::check_target() {
-  if (!bits64()) return;
-  test_target();
+  if (!bits64() && !limited()) return;
+  if (bits64())
+    test_target();
+  else
+    a_.op_rm(0x3b, kT0, gs_at(kOffCsLimit), false);
   Cold c{Cold::BadTarget};
   c.from = a_.jcc(Cond::A);
   c.value = reinterpret_cast<u64>(&bad_target_record());

@@ -179,6 +179,9 @@ class Emitter {
   // emit_indirect.cc
   void exit_indirect(bool call);  // kT0 = target
   bool bad_target(u64 rip) const;
+  bool limited() const { return block_.key.mode & x86::Mode::kSegments; }
+  void check_limit(u64 rip, const Insn* counted = nullptr);
+  void uncount_turn(const Insn& loop);
   ExecRecord& bad_target_record();
   void emit_bad_target();
   void test_target();

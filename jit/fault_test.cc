@@ -73,6 +73,62 @@ TEST(Jit, NothingIsFetchedBeyondTheLimitOfCs) {
   }
 }
 
+// A near branch beyond the limit of CS: #GP(0) at the branch, which has not changed anything (SDM Vol. 2A, CALL, Jcc,
+// JMP; Vol. 2B, RET). The limit is 0x7f bytes behind the start.
+GUEST(limit_jmp, ".code32\njmp .+0x100\n.code64\n")
+GUEST(limit_jcc, ".code32\njne .+0x100\n.code64\n")
+GUEST(limit_call, ".code32\ncall .+0x100\n.code64\n")
+GUEST(limit_loop, ".code32\nmov $0x10,%esi\nloop .+0x7f\n.code64\n")
+GUEST(limit_jecxz, ".code32\nmov $0x10,%esi\nxor %ecx,%ecx\njecxz .+0x7f\n.code64\n")
+GUEST(limit_jmp_reg, ".code32\njmp *%eax\n.code64\n")
+GUEST(limit_call_reg, ".code32\ncall *%eax\n.code64\n")
+GUEST(limit_ret, ".code32\npush %eax\nret\n.code64\n")
+GUEST(limit_ret_imm, ".code32\npush %eax\nret $8\n.code64\n")
+TEST(Jit, NearBranchesBeyondTheLimitOfCs) {
+  struct Case {
+    const char* begin;
+    const char* end;
+    u64 branch, done;  // offset of the branch, instructions before it
+    bool pushed;
+  };
+  const Case cases[] = {{guest_limit_jmp, guest_end_limit_jmp, 0, 0, false},
+                        {guest_limit_jcc, guest_end_limit_jcc, 0, 0, false},
+                        {guest_limit_call, guest_end_limit_call, 0, 0, false},
+                        {guest_limit_loop, guest_end_limit_loop, 5, 1, false},
+                        {guest_limit_jecxz, guest_end_limit_jecxz, 7, 2, false},
+                        {guest_limit_jmp_reg, guest_end_limit_jmp_reg, 0, 0, false},
+                        {guest_limit_call_reg, guest_end_limit_call_reg, 0, 0, false},
+                        {guest_limit_ret, guest_end_limit_ret, 1, 1, true},
+                        {guest_limit_ret_imm, guest_end_limit_ret_imm, 1, 1, true}};
+  for (const Case& test : cases) {
+    for (const u64 last : {0x7f, 0x1ff}) {  // beyond it, and within
+      Fixture f;
+      SCOPED_TRACE(std::to_string(&test - cases) + (last == 0x7f ? " beyond" : " within"));
+      f.load(test.begin, static_cast<usize>(test.end - test.begin));
+      for (u64 at = 0x20; at < 0x200; ++at) *f.at(Fixture::kCode + at) = 0xf4;
+      VcpuState& s = f.vcpu->state();
+      s.seg[1] = {0, static_cast<u32>(Fixture::kCode + last), 8, 0xc09b};
+      update_mode(s);
+      s.gpr[0] = Fixture::kCode + 0x100;
+      s.gpr[1] = 9;
+      s.rflags = 2 | kCF;
+      if (last != 0x7f) {
+        EXPECT_EQ(f.run(), Outcome::Halt);
+        continue;
+      }
+      ASSERT_EQ(f.run(), Outcome::Fault);
+      EXPECT_EQ(s.exception.vector, Vector::GP);
+      EXPECT_TRUE(s.exception.has_error);
+      EXPECT_EQ(s.exception.error, 0u);
+      EXPECT_EQ(s.rip, Fixture::kCode + test.branch);
+      EXPECT_EQ(s.instructions, test.done);
+      EXPECT_EQ(s.gpr[4], Fixture::kStackTop - (test.pushed ? 4 : 0));
+      EXPECT_EQ(s.gpr[1], test.begin == guest_limit_jecxz ? 0u : 9u);
+      EXPECT_EQ(bool(s.rflags & kCF), test.begin != guest_limit_jecxz);
+    }
+  }
+}
+
 // Direct branches at the end of what is canonical: over it, and up to it.
 GUEST(hole_jmp, "jmp .+0x80\n")
 GUEST(hole_jcc, "cmp %eax,%eax\nmov $3,%ecx\nje .+0x80\n")

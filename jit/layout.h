@@ -14,6 +14,8 @@ inline constexpr i32 kOffExitRequest = offsetof(VcpuState, exit_request);
 inline constexpr i32 kOffFlags = offsetof(VcpuState, jit_flags_ax);
 inline constexpr i32 kOffRflags = offsetof(VcpuState, rflags);
 inline constexpr i32 kOffMode = offsetof(VcpuState, mode);
+inline constexpr i32 kOffCsLimit =
+    offsetof(VcpuState, seg) + sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, limit);
 inline constexpr i32 kOffUpper = offsetof(VcpuState, upper);
 inline constexpr i32 kOffScratch = offsetof(VcpuState, jit_scratch);
 inline constexpr i32 kOffVectors = offsetof(VcpuState, jit_vectors);
