@@ -83,7 +83,8 @@ struct Block {
       : insns(memory), colds(memory), execs(memory), links(memory) {}
   BlockKey key;
   u8* code = nullptr;   // writable view; also the entry point
-  u8* entry = nullptr;  // where links lead: `code`, or what looks at the second page first (Emitter::emit_guard)
+  u8* entry = nullptr;  // where links lead: `code`, or what looks at the second page first (Emitter::emit_guard), or
+                        // nowhere: the dispatcher has to look at it each time
   u32 size = 0;
   u32 cold = 0;  // offset of the out-of-line part
   u16 guest_bytes = 0;

@@ -40,6 +40,9 @@ static_assert(std::is_trivially_destructible_v<InsnRecord> && std::is_trivially_
 Block& BlockMap::make() { return *std::pmr::polymorphic_allocator<>(&memory_).new_object<Block>(&memory_); }
 
 void BlockMap::insert(Block& b) {
+  if (b.page_count == 2)
+    for (Block* other : by_page_[b.pages[0].v].blocks)
+      if (other->page_count == 2 && other->key.rip == b.key.rip && other->pages[1] != b.pages[1]) kill(*other);
   by_key_.insert(b);
   for (unsigned k = 0; k < b.page_count; ++k) {
     OfPage& there = by_page_[b.pages[k].v];
@@ -52,6 +55,7 @@ void BlockMap::insert(Block& b) {
 void BlockMap::link(Link& l, Block& target) {
   PANGEA_ASSERT(!target.dead);
   if (l.to) return;  // another vCPU came the same way
+  if (!target.entry) return;
   if (page_of(at(l.rel32)->key.gpa) != page_of(target.key.gpa)) return;
   l.to = &target;
   l.next = target.incoming;

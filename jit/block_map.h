@@ -18,10 +18,11 @@ class BlockMap {
   Block* find(const BlockKey& key) const { return by_key_.find(key); }
   /// A block to fill. It lives until clear().
   Block& make();
-  /// Takes a finished block in.
+  /// Takes a finished block in. Of an instruction in two pages: those made with another second page die, so that what
+  /// the jump cache says of its RIP holds for the blocks of all kinds and flags.
   void insert(Block& block);
-  /// Patches `link` to `target`, which lives (asserted), unless the page of guest code has become another between the
-  /// two: who comes that way later need not have that page.
+  /// Patches `link` to `target`, which lives (asserted), unless that takes no links, or the page of guest code has
+  /// become another between the two: who comes that way later need not have that page.
   void link(Link& link, Block& target);
   /// RIPs at which blocks have died since the last call.
   std::vector<u64> take_dead() { return std::exchange(dead_, {}); }

@@ -91,7 +91,7 @@ bool Emitter::emit() {
   block_.colds.reserve(colds_.size());
   if (a_.short_of((colds_.size() + 1) * 160 + (options_.turns > 1 ? 2 * kMaxTurns * 64 : 0))) return false;
   emit_cold();
-  block_.entry = block_.page_count == 2 && block_.key.kind == kPlain ? emit_guard() : block_.code;
+  block_.entry = block_.page_count == 1 ? block_.code : block_.key.kind == kPlain ? emit_guard() : nullptr;
   block_.size = a_.size();
   return true;
 }

@@ -187,6 +187,7 @@ Block* Translator::emit_block(const BlockKey& key, Lifted& lifted, bool hot) {
   stats_.translated_instructions += lifted.count;
   stats_.emitted_bytes += block.size;
   map_.insert(block);
+  announce_deaths();
   return &block;
 }
 

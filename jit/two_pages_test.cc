@@ -143,6 +143,28 @@ TEST_P(TwoTables, EachHasItsOwnSecondPage) {
   }
 }
 
+// The jump cache of the one has a block for flags in memory; the other makes one for flags by recipe, to which the
+// block before is linked.
+TEST_P(TwoTables, AJumpCacheSpeaksForBlocksOfAllFlags) {
+  const auto run_in = [&](bool second, u64 rip) {
+    s.cr4 |= kCr4PCIDE;
+    s.cr3 = second ? 0x6002 : 0x1001;
+    f.vcpu->tlb().select(second ? 2 : 1);
+    update_mode(s);
+    s.rip = rip;
+    s.gpr[0] = 0;
+    f.put64(Fixture::kStackTop - 8, Fixture::kCode);
+    s.gpr[4] = Fixture::kStackTop - 8;
+    EXPECT_EQ(f.run(), Outcome::Halt);
+    return s.gpr[0];
+  };
+  *f.at(Fixture::kCode) = 0xf4;
+  EXPECT_EQ(run_in(false, kOver), 0x11223344u);
+  EXPECT_EQ(run_in(true, kOver - 3), 0x55663344u);
+  EXPECT_EQ(run_in(false, kOver - 3), 0x11223344u);
+  EXPECT_EQ(run_in(true, kOver - 3), 0x55663344u);
+}
+
 TEST_P(TwoTables, EachHasItsOwnData) {
   LOAD(f, data_by_turns);
   for (const bool pcid : {false, true}) run(pcid);
