@@ -203,7 +203,8 @@ Outcome Translator::run(Vcpu& c) {
       if (!b->dead) {
         if (pending && pending->rip == s.rip) map_.link(*pending, *b);
         if (kind == kPlain && flags == 0)
-          c.tlb().install_jump(tlb_bank(s.mode), s.rip, reinterpret_cast<u64>(cache_.executable(b->code)));
+          c.tlb().install_jump(tlb_bank(s.mode), s.rip, reinterpret_cast<u64>(cache_.executable(b->code)),
+                               b->page_count == 2);
       }
     }
     pending = nullptr;

@@ -130,8 +130,8 @@ class Tlb {
   /// Drops every entry that maps `page` (keep None) or its write tags (keep Read), in all slots. Cost: O(entries of
   /// page).
   void drop_page(PageNumber page, Right keep);
-  /// Enters a block into the current slot's jump cache.
-  void install_jump(Bank bank, u64 rip, u64 host);
+  /// Enters a block into the current slot's jump cache. `two_pages`: its first instruction goes on in the next page.
+  void install_jump(Bank bank, u64 rip, u64 host, bool two_pages = false);
   /// Empties the jump caches of all slots (many blocks died, or the mode that blocks were made for changed). flush_gva
   /// and the slot flushes drop jumps too: a jump cache entry is also a code translation.
   void flush_jumps();

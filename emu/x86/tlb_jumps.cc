@@ -41,7 +41,7 @@ void Tlb::drop_jumps_of_large(Slot& slot, unsigned bank, u64 gva) {
   });
 }
 
-void Tlb::install_jump(Bank which, u64 rip, u64 host) {
+void Tlb::install_jump(Bank which, u64 rip, u64 host, bool two_pages) {
   const unsigned bank = static_cast<unsigned>(which);
   Slot& slot = slots_[current_index_];
   const u32 place = jump_index(rip);
@@ -56,7 +56,7 @@ void Tlb::install_jump(Bank which, u64 rip, u64 host) {
     const TlbEntry& e = current_->entries[bank][(gva >> kPageShift) & (kTlbEntries - 1)];
     return e.tag_read == (gva & ~kPageMask) && (e.flags & kTlbGlobal);
   };
-  if (!global(rip) || (may_straddle(rip) && !global(rip + kStraddle))) slot.jumps_local[bank] = true;
+  if (!global(rip) || (two_pages && !global(rip + kStraddle))) slot.jumps_local[bank] = true;
 }
 
 void Tlb::flush_slot_jumps(Slot& slot, unsigned bank) {

@@ -15,7 +15,7 @@ class TlbJumpsTest : public ::testing::Test {
   void put(u64 gva, u32 flags = 0) {
     tlb_->install(Bank::Supervisor, gva, PageNumber{1}, memory_, true, false, flags | kTlbExecute);
   }
-  void jump(u64 rip) { tlb_->install_jump(Bank::Supervisor, rip, 1); }
+  void jump(u64 rip, bool two_pages = false) { tlb_->install_jump(Bank::Supervisor, rip, 1, two_pages); }
   bool has(u64 rip) { return tlb_->current()->jumps[0][jump_index(rip)].rip == rip; }
   std::unique_ptr<Tlb> tlb_;
   alignas(4096) u8 memory_[kPageSize];
@@ -102,15 +102,15 @@ TEST_F(TlbJumpsTest, IntoAPageGoWithIt) {
 
 TEST_F(TlbJumpsTest, IntoAPageThatIsNotGlobalGoWithTheAddressSpace) {
   put(kLow, kTlbGlobal);
-  jump(kLow + kPageSize - 15);
-  tlb_->flush_current(true);
-  EXPECT_TRUE(has(kLow + kPageSize - 15));
-  put(kLow + kPageSize, kTlbGlobal);
   jump(kLow + kPageSize - 1);
   tlb_->flush_current(true);
   EXPECT_TRUE(has(kLow + kPageSize - 1));
+  put(kLow + kPageSize, kTlbGlobal);
+  jump(kLow + kPageSize - 1, true);
+  tlb_->flush_current(true);
+  EXPECT_TRUE(has(kLow + kPageSize - 1));
   put(kLow + kPageSize);
-  jump(kLow + kPageSize - 1);
+  jump(kLow + kPageSize - 1, true);
   tlb_->flush_current(true);
   EXPECT_FALSE(has(kLow + kPageSize - 1));
 }
