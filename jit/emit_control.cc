@@ -148,7 +148,6 @@ void Emitter::do_Jcc(const Insn& i) {
   } else {
     const Flags at_branch = flags_;
     u8* there = a_.jcc(loop ? otherwise : cond);
-    check_limit(straight);
     exit_to(straight);
     a_.bind_here(there);
     flags_ = at_branch;

@@ -67,6 +67,23 @@ TEST_P(TwoPages, ASecondPageThatIsGoneFaultsAtTheInstruction) {
   }
 }
 
+// Behind an STI the instruction is to come before any interrupt. If it cannot, that is remembered.
+TEST_P(TwoPages, AnStiBeforeItShadowsItThroughFaults) {
+  *f.at(kOver - 1) = 0xfb;
+  for (int round = 0; round < 4; ++round) {
+    s.rflags &= ~kFlagIF;
+    EXPECT_EQ(run(kOver - 1, kSecond | 7, 0), Outcome::Halt);
+    EXPECT_EQ(s.gpr[0], 0x11223344u);
+    s.rflags &= ~kFlagIF;
+    s.interrupt_shadow = 0;
+    ASSERT_EQ(run(kOver - 1, 0, 0), Outcome::Fault);
+    EXPECT_EQ(s.rip, kOver);
+    EXPECT_TRUE(s.rflags & kFlagIF);
+    EXPECT_EQ(s.interrupt_shadow, 1);
+    s.interrupt_shadow = 0;
+  }
+}
+
 // Code that gives its own page another frame, RSI, and makes the TLB look at the page table again (RDI is in the same
 // place of it), in between two blocks of that page. SDM Vol. 3A, 4.10.2.3: until INVLPG either frame will do. After it
 // the one must not lead to the other.
