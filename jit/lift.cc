@@ -83,9 +83,8 @@ Outcome lift(Vcpu& c, const Target& first, unsigned max, Lifted& out) {
       u8 buffer[30] = {};
       std::memcpy(buffer, p, std::min(available, 15u));
       Target second;
-      const u64 linear = (size == CodeSize::Bits64 ? s.rip : static_cast<u32>(s.seg[1].base + s.rip)) + available;
-      const u64 next = size == CodeSize::Bits64 ? linear : static_cast<u32>(linear);
-      if (const Outcome o = translate(c, next, Intent::Fetch, false, second); o != Outcome::Next) return o;
+      if (const Outcome o = translate(c, code_address(s, available), Intent::Fetch, false, second); o != Outcome::Next)
+        return o;
       if (second.mmio) return raise_gp(c);
       std::memcpy(buffer + available, second.host, 15);
       d = decode(buffer, static_cast<unsigned>(std::min<u64>(available + 15, room)), size, i);

@@ -17,6 +17,12 @@ struct Lifted {
     page_count = 1;
   }
 };
+inline bool runs_64bit(u32 mode) { return (mode & x86::Mode::kSizeMask) == static_cast<u32>(x86::CodeSize::Bits64); }
+/// Linear address of the code `offset` bytes behind state.rip. Outside 64-bit mode it ends at 4 GiB and begins again.
+inline u64 code_address(const x86::VcpuState& s, u64 offset = 0) {
+  if (runs_64bit(s.mode)) return s.rip + offset;
+  return static_cast<u32>(s.seg[static_cast<unsigned>(x86::Seg::Cs)].base + s.rip + offset);
+}
 /// Decodes from state.rip until the block ends: a branch, a form that ends blocks, the end of the page, `max`
 /// instructions. Only the first instruction may reach into the next page. `first`: where the first byte is
 /// (Intent::Fetch, RAM). Next, or why the very first instruction cannot be fetched (Fault, Wait). Forms that do not

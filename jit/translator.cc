@@ -97,8 +97,7 @@ bool Translator::ready_code_page(Vcpu& c, PageNumber page) {
 Outcome Translator::find(Runner& r, u32 kind, u64 flags, Block*& out) {
   VcpuState& s = r.c.state();
   for (;;) {
-    const bool bits64 = (s.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
-    const u64 linear = bits64 ? s.rip : static_cast<u32>(s.seg[1].base + s.rip);
+    const u64 linear = code_address(s);
     Target t;
     if (const Outcome o = translate(r.c, linear, Intent::Fetch, false, t); o != Outcome::Next) return o;
     if (t.mmio) {
@@ -106,7 +105,7 @@ Outcome Translator::find(Runner& r, u32 kind, u64 flags, Block*& out) {
                  t.gpa.v);
       return Outcome::Shutdown;
     }
-    const BlockKey key{s.rip, bits64 ? 0 : s.seg[1].base, t.gpa, s.mode, kind, flags};
+    const BlockKey key{s.rip, runs_64bit(s.mode) ? 0 : s.seg[1].base, t.gpa, s.mode, kind, flags};
     {
       const std::lock_guard lock(mutex_);
       out = map_.find(key);
@@ -128,12 +127,9 @@ Outcome Translator::check_found(Runner& r, Block*& found) {
   const u64 cs_limit = s.seg[static_cast<unsigned>(Seg::Cs)].limit;
   if ((s.mode & Mode::kSegments) && s.rip + b.guest_bytes > cs_limit + 1) return raise_gp(r.c);
   if (b.page_count == 1) return Outcome::Next;
-  const bool bits64 = (s.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
-  const u64 linear = b.key.cs_base + s.rip, second = (linear & ~kPageMask) + kPageSize;
+  const u64 second = code_address(s, kPageSize - (b.key.gpa.v & kPageMask));
   Target t;
-  if (const Outcome o = translate(r.c, bits64 ? second : static_cast<u32>(second), Intent::Fetch, false, t);
-      o != Outcome::Next)
-    return o;
+  if (const Outcome o = translate(r.c, second, Intent::Fetch, false, t); o != Outcome::Next) return o;
   if (!t.mmio && page_of(t.gpa) == b.pages[1]) return Outcome::Next;
   const std::lock_guard lock(mutex_);
   map_.kill(b);
@@ -171,9 +167,9 @@ Outcome Translator::translate_block(Runner& r, const BlockKey& key, const Target
 }
 
 Block* Translator::emit_block(const BlockKey& key, Lifted& lifted, bool hot) {
-  const bool bits64 = (key.mode & Mode::kSizeMask) == static_cast<u32>(CodeSize::Bits64);
   const unsigned most = key.kind >> kTurnsShift ? key.kind >> kTurnsShift : kMaxTurns;
-  const unsigned turns = hot && bits64 && !(key.kind & kUnmerged) ? repeat_loop(lifted, key.rip, most) : 1;
+  const unsigned turns =
+      hot && runs_64bit(key.mode) && !(key.kind & kUnmerged) ? repeat_loop(lifted, key.rip, most) : 1;
   Block& block = map_.make();
   block.key = key;
   block.pages[0] = lifted.pages[0];

@@ -7,7 +7,7 @@ namespace pangea::jit {
 namespace {
 using namespace x86;
 
-// Three bytes of the MOV, which is not where its block before ends, are in the first page.
+// Three bytes of the MOV are in the first page. The compare is a block of its own, linked to that of the MOV.
 GUEST(over_the_end, "cmp $7,%edx\nmov $0x11223344,%eax\nsete %bl\n")
 constexpr u64 kOver = Fixture::kData + 0xffd, kSecond = Fixture::kData + kPageSize;
 constexpr u64 kOther = 0x500000, kOthersCode = 0xf4c3940f5566;  // of MOV $0x55663344,%eax; SETE %bl; HLT

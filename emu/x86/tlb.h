@@ -182,6 +182,8 @@ class Tlb {
   void flush_slot_jumps(Slot& slot, unsigned bank);
   template <typename Goes>
   static void drop_jumps(Slot& slot, unsigned bank, u32 first, u32 last, Goes&& goes);
+  template <typename Goes>
+  static void drop_jumps_near(Slot& slot, unsigned bank, u64 gva, Goes&& goes);
   void drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva);
   void drop_jumps_into_page(Slot& slot, unsigned bank, u64 gva);
   void drop_jumps_of_large(Slot& slot, unsigned bank, u64 gva);

@@ -26,6 +26,15 @@ void Tlb::drop_jumps(Slot& slot, unsigned bank, u32 first, u32 last, Goes&& goes
     }
 }
 
+/// Looks only where the RIPs of the page of `gva` are, which is a matter of the part of its number that finds the TLB's
+/// entries.
+template <typename Goes>
+void Tlb::drop_jumps_near(Slot& slot, unsigned bank, u64 gva, Goes&& goes) {
+  static_assert(kJumpBits + kJumpFold <= kPageShift + kTlbBits && kJumpBits >= kPageShift);
+  const u32 first = jump_index(gva) & ~static_cast<u32>(kPageMask);
+  drop_jumps(slot, bank, first, first + static_cast<u32>(kPageSize), goes);
+}
+
 // The jump cache does not know the size of its pages: all that may lie in one with `gva` go, which is 1 GiB.
 void Tlb::drop_jumps_of_large(Slot& slot, unsigned bank, u64 gva) {
   const auto half = static_cast<unsigned>(gva >> 63);
@@ -72,12 +81,8 @@ void Tlb::drop_jumps_of_page(Slot& slot, unsigned bank, u64 gva) {
   u64& word = slot.jump_pages[bank][page >> 6];
   if (!((word >> (page & 63)) & 1)) return;
   word &= ~(u64{1} << (page & 63));
-  // Which part of the cache they are in is a matter of the page alone.
-  static_assert(kJumpBits + kJumpFold <= kPageShift + kTlbBits && kJumpBits >= kPageShift);
-  const u32 first = jump_index(u64{page} << kPageShift) & ~static_cast<u32>(kPageMask);
   // All pages that share the filter's bit go, so that the bit is exact again.
-  drop_jumps(slot, bank, first, first + static_cast<u32>(kPageSize),
-             [&](u64 rip) { return ((rip >> kPageShift) & (kTlbEntries - 1)) == page; });
+  drop_jumps_near(slot, bank, gva, [&](u64 rip) { return ((rip >> kPageShift) & (kTlbEntries - 1)) == page; });
 }
 
 /// The instructions that may go on in the page of `gva`.
@@ -85,9 +90,7 @@ void Tlb::drop_jumps_into_page(Slot& slot, unsigned bank, u64 gva) {
   const u64 before = (gva & ~kPageMask) - kPageSize;
   const u32 page = (before >> kPageShift) & (kTlbEntries - 1);
   if (!((slot.jump_pages[bank][page >> 6] >> (page & 63)) & 1)) return;
-  const u32 first = jump_index(before) & ~static_cast<u32>(kPageMask);
-  drop_jumps(slot, bank, first, first + static_cast<u32>(kPageSize),
-             [&](u64 rip) { return (rip & ~kPageMask) == before && may_straddle(rip); });
+  drop_jumps_near(slot, bank, before, [&](u64 rip) { return (rip & ~kPageMask) == before && may_straddle(rip); });
 }
 
 void Tlb::flush_jumps() {
