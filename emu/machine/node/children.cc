@@ -42,7 +42,13 @@ u32 Children::ended() const {
 
 void Children::finish(u64 timeout_ms) {
   for (u64 waited = 0; !pids_.empty() && waited < timeout_ms; waited += 2) {
-    std::erase_if(pids_, [](pid_t p) { return waitpid(p, nullptr, WNOHANG) != 0; });
+    std::erase_if(pids_, [](pid_t p) {
+      int status = 0;
+      if (waitpid(p, &status, WNOHANG | WUNTRACED) == 0) return false;
+      if (!WIFSTOPPED(status)) return true;
+      kill(p, SIGKILL);
+      return false;
+    });
     if (!pids_.empty()) usleep(2000);
   }
   for (const pid_t p : pids_) {

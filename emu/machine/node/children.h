@@ -22,7 +22,8 @@ class Children {
   const std::vector<pid_t>& pids() const { return pids_; }
   /// Number (from 1, in the order of start()) of a child that has ended, or 0.
   u32 ended() const;
-  /// Waits up to `timeout_ms` for all to end, then kills those that have not.
+  /// Waits up to `timeout_ms` for all to end, then kills those that have not. One that is stopped (SIGSTOP, which may
+  /// be how the machine lost it) is not waited for.
   void finish(u64 timeout_ms);
 
  private:

@@ -199,7 +199,9 @@ Result<std::unique_ptr<Cluster>> Cluster::join(const RunOptions& options, x86::C
 
 Cluster::~Cluster() {
   end_unstarted();
-  children_.finish(3000);
+  // Before they have joined they have nothing to bring to an end, and perhaps nobody has called them who could tell
+  // them.
+  children_.finish(membership_.endpoint ? 3000 : 0);
 }
 
 void Cluster::bind(const MachinePlan& plan, NodeMemory& memory, GuestTime& time) {
