@@ -87,9 +87,10 @@ start_machine() {
   machine_pid=$!
 }
 
-# How long a machine may take to end when it has been told to, or has lost a node. An idle computer needs a fraction of a
-# second; a loaded one must not fail for that, and each case says how long it took.
-end_limit_ms=${PANGEA_END_LIMIT_MS:-6000}
+# How long a process may take to listen, to answer, to notice a loss, to end and be gone (seconds). An idle computer needs
+# a part of that for any of them; one whose processors are taken away must not fail for it, and each case says how long
+# it took.
+patience_s=${PANGEA_PATIENCE:-60}
 
 # await_machine SECONDS: sets `status` (124 when it had to be ended) and `took_ms`. A guest whose console has said nothing
 # for PANGEA_STALL_LIMIT seconds hangs; one that speaks is slow, and SECONDS are for that.
@@ -131,6 +132,9 @@ await_machine() {
 # Children of the process that was started, in order of their birth: the other nodes.
 node_children() { ps -o pid= --ppid "$machine_pid" --sort=start_time | tr -d ' '; }
 
+# machine_exists: its nodes have joined, and the first one has made its vCPUs.
+machine_exists() { grep -qs '^vcpu' "/proc/$machine_pid"/task/*/comm; }
+
 # report_machine: lets a machine that will be ended say twice, into `errors`, what its vCPUs do and wait for.
 report_machine() {
   local i pid
@@ -151,9 +155,9 @@ run_machine() {
   await_machine "$1"
 }
 
-# leftovers [SECONDS]: says what the machine has left behind, after that much grace; nothing when it is clean.
+# leftovers: says what the machine has left behind when it has had time to go; nothing when it is clean.
 leftovers() {
-  local end_ms=$(($(now_ms) + ${1:-3} * 1000)) pids files
+  local end_ms=$(($(now_ms) + patience_s * 1000)) pids files
   while :; do
     pids=$(marked_processes | tr '\n' ' ')
     [[ -z $pids ]] && break
