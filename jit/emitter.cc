@@ -25,9 +25,8 @@ u8 forbidden(const Insn& i, u32 mode) {
 }
 /// Reports a pending x87 exception before it does anything: all but the FN... forms. SDM Vol. 1, 8.6.
 bool waits_for_fpu(const Insn& i) {
-  if (!(i.row->attr & (kX87 | kMmx))) return false;
-  const bool control_word = i.row->opcode == 0xd9 || i.row->opcode == 0xdd;
-  return !(control_word && i.row->map == Map::One && i.row->reg == 7);  // FNSTCW, FNSTSW
+  const u32 attr = i.row->attr;
+  return (attr & kMmx) || ((attr & kX87) && (attr & kCanFpFault));
 }
 /// Whether a direct branch from there may lead to an address that is not canonical.
 bool beside_the_hole(u64 rip) {

@@ -183,21 +183,33 @@ TEST(Jit, X87ErrorsByFerr) {
 // An x87 error that waits comes before a fault of the operand (SDM Vol. 3A, table 6-2), and not where none does.
 GUEST(x87_before_page, "fninit\nfldcw 0x400000\nfld1\nfdivs 0x400010\nfadds 0x40000000\n")
 GUEST(page_before_x87, "fninit\nfldcw 0x400000\nfld1\nfdivs 0x400010\nmov 0x40000000,%eax\n")
+GUEST(page_before_x87_fnstcw, "fninit\nfldcw 0x400000\nfld1\nfdivs 0x400010\nfnstcw 0x40000000\n")
+GUEST(page_before_x87_fnstsw, "fninit\nfldcw 0x400000\nfld1\nfdivs 0x400010\nfnstsw 0x40000000\n")
+GUEST(x87_before_page_fldcw, "fninit\nfldcw 0x400000\nfld1\nfdivs 0x400010\nfldcw 0x40000000\n")
+GUEST(x87_before_page_mmx, "fninit\nfldcw 0x400000\nfld1\nfdivs 0x400010\nmovd %mm0,0x40000000\n")
 TEST(Jit, X87ErrorsComeBeforePageFaults) {
-  for (const bool unmasked : {true, false}) {
-    Fixture f;
-    LOAD(f, x87_before_page);
-    f.put64(0x400000, unmasked ? 0x37b : 0x37f);
-    f.put64(0x400010, 0);
-    ASSERT_EQ(f.run(), Outcome::Fault);
-    EXPECT_EQ(f.vcpu->state().exception.vector, unmasked ? Vector::MF : Vector::PF);
-    EXPECT_EQ(f.vcpu->state().instructions, 4u);
-    LOAD(f, page_before_x87);  // a MOV does not ask for it
-    f.engine->code_page_lost(page_of(Gpa{Fixture::kCode}));
-    f.vcpu->state().rip = Fixture::kCode;
-    ASSERT_EQ(f.run(), Outcome::Fault);
-    EXPECT_EQ(f.vcpu->state().exception.vector, Vector::PF);
-    asm volatile("fninit");
+  struct Case {
+    const char *begin, *end;
+    bool waits;  // for the x87 unit: a MOV does not, nor do the forms of x87 instructions that look at it
+  };
+  const Case cases[] = {{guest_x87_before_page, guest_end_x87_before_page, true},
+                        {guest_page_before_x87, guest_end_page_before_x87, false},
+                        {guest_page_before_x87_fnstcw, guest_end_page_before_x87_fnstcw, false},
+                        {guest_page_before_x87_fnstsw, guest_end_page_before_x87_fnstsw, false},
+                        {guest_x87_before_page_fldcw, guest_end_x87_before_page_fldcw, true},
+                        {guest_x87_before_page_mmx, guest_end_x87_before_page_mmx, true}};
+  for (const Case& test : cases) {
+    for (const bool unmasked : {true, false}) {
+      SCOPED_TRACE(std::to_string(&test - cases) + (unmasked ? " unmasked" : " masked"));
+      Fixture f;
+      f.load(test.begin, static_cast<usize>(test.end - test.begin));
+      f.put64(0x400000, unmasked ? 0x37b : 0x37f);
+      f.put64(0x400010, 0);
+      ASSERT_EQ(f.run(), Outcome::Fault);
+      EXPECT_EQ(f.vcpu->state().exception.vector, unmasked && test.waits ? Vector::MF : Vector::PF);
+      EXPECT_EQ(f.vcpu->state().instructions, 4u);
+      asm volatile("fninit");
+    }
   }
 }
 

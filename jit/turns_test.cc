@@ -42,6 +42,23 @@ TEST(Turns, RangesGoOnOverTurnsAndPageEnds) {
   }
 }
 
+// A single step is one turn, however hot the loop.
+GUEST(one_loop, "1: loop 1b\n")
+TEST(Turns, ASingleStepIsOneTurn) {
+  Fixture f(options(true));
+  LOAD(f, one_loop);
+  VcpuState& s = f.vcpu->state();
+  s.gpr[1] = 5;
+  f.vcpu->unpark();
+  for (u64 left = 4; left > 0; --left) {
+    ASSERT_EQ(f.engine->run_one(*f.vcpu), Outcome::Next);
+    EXPECT_EQ(s.gpr[1], left);
+    EXPECT_EQ(s.instructions, 5 - left);
+    EXPECT_EQ(s.rip, Fixture::kCode);
+  }
+  f.vcpu->park();
+}
+
 // The third page is missing, the fourth may not be written: state and count are those of the very turn.
 GUEST(faults, "mov $0x400000,%esi\nxor %eax,%eax\n1: add (%rsi),%eax\nmovl $1,4(%rsi)\nadd $24,%rsi\njmp 1b\n")
 TEST(Turns, AFaultIsThatOfItsTurn) {
