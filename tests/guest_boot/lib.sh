@@ -87,6 +87,8 @@ start_machine() {
   machine_pid=$!
 }
 
+# How long a guest may take to come up, and to do what a short test asks of it (seconds).
+limit_s=${PANGEA_BOOT_LIMIT:-600}
 # How long a process may take to listen, to answer, to notice a loss, to end and be gone (seconds). An idle computer needs
 # a part of that for any of them; one whose processors are taken away must not fail for it, and each case says how long
 # it took.
@@ -94,7 +96,7 @@ patience_s=${PANGEA_PATIENCE:-60}
 
 # await_machine SECONDS: sets `status` (124 when it had to be ended) and `took_ms`. A guest whose console has said nothing
 # for PANGEA_STALL_LIMIT seconds hangs; one that speaks is slow, and SECONDS are for that.
-stall_limit_s=${PANGEA_STALL_LIMIT:-90}
+stall_limit_s=${PANGEA_STALL_LIMIT:-180}
 await_machine() {
   local now limit_ms said=0 size said_ms reported=0
   said_ms=$(now_ms)
