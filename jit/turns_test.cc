@@ -44,6 +44,7 @@ TEST(Turns, RangesGoOnOverTurnsAndPageEnds) {
 
 // A single step is one turn, however hot the loop.
 GUEST(one_loop, "1: loop 1b\n")
+GUEST(one_jcc, "1: jne 1b\n")
 TEST(Turns, ASingleStepIsOneTurn) {
   Fixture f(options(true));
   LOAD(f, one_loop);
@@ -55,6 +56,14 @@ TEST(Turns, ASingleStepIsOneTurn) {
     EXPECT_EQ(s.gpr[1], left);
     EXPECT_EQ(s.instructions, 5 - left);
     EXPECT_EQ(s.rip, Fixture::kCode);
+  }
+  f.load(guest_one_jcc, static_cast<usize>(guest_end_one_jcc - guest_one_jcc), Fixture::kCode + 0x100);
+  s.rip = Fixture::kCode + 0x100;
+  s.instructions = 0;
+  for (u64 steps = 1; steps < 5; ++steps) {
+    ASSERT_EQ(f.engine->run_one(*f.vcpu), Outcome::Next);
+    EXPECT_EQ(s.instructions, steps);
+    EXPECT_EQ(s.rip, Fixture::kCode + 0x100);
   }
   f.vcpu->park();
 }
