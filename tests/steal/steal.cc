@@ -12,19 +12,17 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
 #include <vector>
 
+#include "emu/base/host_ports.h"
 #include "emu/base/prng.h"
 
+namespace pangea {
 namespace {
-using Clock = std::chrono::steady_clock;
-using Ms = std::chrono::duration<double, std::milli>;
-
-[[noreturn]] void steal(int processor, double share, double chunk_ms) {
+[[noreturn]] void steal(int processor, double share, u64 chunk_ns) {
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(processor, &set);
@@ -34,21 +32,20 @@ using Ms = std::chrono::duration<double, std::milli>;
     std::fprintf(stderr, "steal: no right to real-time priorities: run it as root\n");
     _exit(1);
   }
-  pangea::Prng random(static_cast<pangea::u64>(processor) + 1);
-  constexpr pangea::u64 kSteps = 1'000'000;
+  HostClock clock;
+  Prng random(static_cast<u64>(processor) + 1);
   for (;;) {
-    const double ms = chunk_ms * static_cast<double>(random.below(kSteps)) / kSteps;
-    const auto end = Clock::now() + Ms(ms);
-    while (Clock::now() < end) continue;
-    std::this_thread::sleep_for(Ms(ms * (1 - share) / share));
+    const u64 ns = random.below(chunk_ns);
+    for (const u64 end = clock.now_ns() + ns; clock.now_ns() < end;) continue;
+    std::this_thread::sleep_for(
+        std::chrono::nanoseconds(static_cast<u64>(static_cast<double>(ns) * (1 - share) / share)));
   }
 }
-}  // namespace
 
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   const double share = argc > 1 ? std::atof(argv[1]) : 0, chunk_ms = argc > 2 ? std::atof(argv[2]) : 300;
-  if (argc > 3 || !(share > 0 && share <= 0.9) || !(chunk_ms > 0) || !std::isfinite(chunk_ms)) {
-    std::fprintf(stderr, "usage: steal SHARE [CHUNK_MS], SHARE above 0 and up to 0.9\n");
+  if (argc > 3 || !(share > 0 && share <= 0.9) || !(chunk_ms >= 1 && chunk_ms <= 60'000)) {
+    std::fprintf(stderr, "usage: steal SHARE [CHUNK_MS], SHARE above 0 and up to 0.9, CHUNK_MS from 1 to 60000\n");
     return 2;
   }
   prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -57,6 +54,11 @@ int main(int argc, char** argv) {
   sched_getaffinity(0, sizeof ours, &ours);
   std::vector<std::thread> threads;
   for (int p = 0; p < CPU_SETSIZE; ++p)
-    if (CPU_ISSET(p, &ours)) threads.emplace_back(steal, p, share, chunk_ms);
+    if (CPU_ISSET(p, &ours)) threads.emplace_back(steal, p, share, static_cast<u64>(chunk_ms * 1e6));
   pause();
+  return 0;
 }
+}  // namespace
+}  // namespace pangea
+
+int main(int argc, char** argv) { return pangea::run(argc, argv); }
